@@ -1,0 +1,74 @@
+"""Prompts as token ids: chat template, truncation, and the prefix token that stands for the prompt in log P(y).
+
+Token ids are made here once and never decoded and re-encoded later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How a problem becomes a prompt (config.yaml, block `prompt`).
+
+    system: system message, or None for no system turn. enable_thinking: passed to the chat template. prefix_token: the
+    token P(y) is conditioned on (official: 151644, Qwen's `<|im_start|>`; verl/trainer/ppo/ray_trainer.py 1180-1227).
+    max_prompt_tokens: longer prompts lose tokens on the left (official `data.truncation='left'`, 1024).
+    """
+
+    system: str | None
+    enable_thinking: bool
+    prefix_token: str
+    max_prompt_tokens: int
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a transformers folder; an error that names the remedy where the folder has none."""
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no tokenizer (tokenizer.json): fetch or save the model folder again, whole"
+        )
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(f"{folder}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json")
+    return tokenizer
+
+
+def prefix_token_id(tokenizer: PreTrainedTokenizerBase, prefix_token: str) -> int:
+    """Id of the prefix token, checked to be one known token that survives a round trip.
+
+    Raises ValueError where the tokenizer does not hold `prefix_token` as one token.
+    """
+    ids = tokenizer.encode(prefix_token, add_special_tokens=False)
+    if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids[0]) != prefix_token:
+        raise ValueError(
+            f"prompt.prefix_token {prefix_token!r} is {ids} in this tokenizer, not one token; "
+            "name a special token of the model, such as '<|im_start|>' for Qwen3"
+        )
+    return ids[0]
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, problems: list[str], settings: PromptSettings
+) -> list[list[int]]:
+    """Prompt token ids of each problem: system and user turn, then the opened assistant turn of the chat template.
+
+    With Qwen3's template and `enable_thinking=False` the prompt ends in an empty think block, which so belongs to x.
+    Truncation keeps the right end.
+    """
+    turns = [] if settings.system is None else [{"role": "system", "content": settings.system}]
+    prompts = []
+    for problem in problems:
+        text = tokenizer.apply_chat_template(
+            [*turns, {"role": "user", "content": problem}],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=settings.enable_thinking,
+        )
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        prompts.append(ids[-settings.max_prompt_tokens :])
+    return prompts

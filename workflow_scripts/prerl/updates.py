@@ -1,0 +1,128 @@
+"""One on-policy update from graded rollouts, and the measurements of both spaces that go with it."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from prerl.logprobs import pack_micro_batches, response_logprobs
+from prerl.objectives import clip_fraction, clipped_surrogate
+from prerl.rollouts import GradedRollouts
+
+
+def policy_update(
+    model: PreTrainedModel,
+    optimizer: torch.optim.Optimizer,
+    accelerator: Accelerator,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    advantages_R: torch.Tensor,
+    weights_R: torch.Tensor,
+    *,
+    clip: tuple[float, float],
+    temperature: float,
+    micro_batch_tokens: int,
+    grad_clip: float,
+) -> dict[str, float | int]:
+    """Gradient of sum_rows weight * sum_tokens clipped surrogate, clipped to norm `grad_clip`, then one optimizer step.
+
+    Rows with weight or advantage 0 never reach the model. Without any other row the gradient is zero and the optimizer
+    still steps, as the official code does (weight decay and the decay of the moments go on). Raises FloatingPointError
+    on a gradient that is not finite, before the weights change.
+    """
+    rows = [row for row in (weights_R * advantages_R).nonzero()[:, 0].tolist() if responses[row]]
+    lengths = [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
+    micro_batches = pack_micro_batches(lengths, micro_batch_tokens)
+    model.train()
+    optimizer.zero_grad(set_to_none=False)
+    totals = torch.zeros(3, dtype=torch.double)  # loss, clipped tokens, tokens
+    for batch in micro_batches[accelerator.process_index :: accelerator.num_processes]:
+        chosen = [rows[i] for i in batch]
+        logprobs_N = response_logprobs(
+            model, [contexts[row] for row in chosen], [responses[row] for row in chosen], temperature
+        )
+        counts = torch.tensor([len(responses[row]) for row in chosen], device=logprobs_N.device)
+        advantages_N = advantages_R[chosen].to(logprobs_N.device).repeat_interleave(counts)
+        weights_N = weights_R[chosen].float().to(logprobs_N.device).repeat_interleave(counts)
+        old_logprobs_N = logprobs_N.detach()
+        loss = (clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, *clip) * weights_N).sum()
+        loss.backward()
+        clipped = clip_fraction(logprobs_N.detach(), old_logprobs_N, advantages_N, *clip) * len(logprobs_N)
+        totals += torch.tensor([loss.item(), clipped, len(logprobs_N)], dtype=torch.double)
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+        if accelerator.num_processes > 1:
+            parameter.grad = accelerator.reduce(parameter.grad, "sum")
+    if accelerator.num_processes > 1:
+        totals = accelerator.reduce(totals.to(accelerator.device), "sum").cpu()
+    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+    if not torch.isfinite(grad_norm):
+        raise FloatingPointError(
+            f"the gradient norm is {grad_norm.item()}: no step was taken and the state before it is kept; "
+            "lower training.learning_rate or look at the rollouts of this update"
+        )
+    optimizer.step()
+    tokens = int(totals[2])
+    return {
+        "loss": totals[0].item(),
+        "grad_norm": grad_norm.item(),
+        "clip_fraction": totals[1].item() / max(tokens, 1),
+        "tokens_trained": tokens,
+        "rows_trained": len(rows),
+    }
+
+
+@torch.no_grad()
+def measure_spaces(
+    model: PreTrainedModel,
+    graded: GradedRollouts,
+    prefix_id: int,
+    samples_per_prompt: int,
+    temperature: float,
+    micro_batch_tokens: int,
+) -> dict[str, float | None]:
+    """log P(y|x) and log P(y) of right and wrong samples (mean per token, nats) and the sampler-trainer gap.
+
+    Measured by the trainer on the first `samples_per_prompt` samples of each prompt, before the update. None where
+    there is no right (or wrong) sample among them. gap: |sampler - trainer log-prob| per token, mean and maximum.
+    """
+    seen: dict[int, int] = {}
+    rows = []
+    for row, group in enumerate(graded.groups_R.tolist()):
+        seen[group] = seen.get(group, 0) + 1
+        if seen[group] <= samples_per_prompt:
+            rows.append(row)
+    responses = [graded.rollouts[row].token_ids for row in rows]
+    logp_yx = row_logprobs(model, [graded.contexts[row] for row in rows], responses, temperature, micro_batch_tokens)
+    logp_y = row_logprobs(model, [[prefix_id]] * len(rows), responses, temperature, micro_batch_tokens)
+    gaps_N = torch.cat(
+        [(own - torch.tensor(graded.rollouts[row].logprobs)).abs() for row, own in zip(rows, logp_yx, strict=True)]
+    )
+    result: dict[str, float | None] = {"gap_mean": gaps_N.mean().item(), "gap_max": gaps_N.max().item()}
+    for name, right in (("right", True), ("wrong", False)):
+        chosen = [i for i, row in enumerate(rows) if bool(graded.rewards_R[row] > 0.5) is right]
+        for space, logprobs in (("yx", logp_yx), ("y", logp_y)):
+            tokens = torch.cat([logprobs[i] for i in chosen]) if chosen else None
+            result[f"logp_{space}_{name}"] = None if tokens is None else tokens.mean().item()
+    return result
+
+
+def row_logprobs(
+    model: PreTrainedModel,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    temperature: float,
+    micro_batch_tokens: int,
+) -> list[torch.Tensor]:
+    """Log-probs of each row's response, one CPU tensor [tokens] a row, in row order, in micro-batches."""
+    lengths = [len(context) + len(response) - 1 for context, response in zip(contexts, responses, strict=True)]
+    result: dict[int, torch.Tensor] = {}
+    for batch in pack_micro_batches(lengths, micro_batch_tokens):
+        logprobs_N = response_logprobs(
+            model, [contexts[row] for row in batch], [responses[row] for row in batch], temperature
+        ).cpu()
+        parts = logprobs_N.split([len(responses[row]) for row in batch])
+        result.update(zip(batch, parts, strict=True))
+    return [result[row] for row in range(len(responses))]

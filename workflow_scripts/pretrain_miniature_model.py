@@ -1,0 +1,46 @@
+"""Make the miniature's base model: corpus, tokenizer, a small Qwen3 (rule pretrain_miniature_model)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import transformers
+
+from prerl.checkpoints import commit, temporary_folder
+from prerl.miniature import CorpusSettings, build_model, build_tokenizer, pretrain, save_model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help='JSON {"seed", "corpus", "architecture", "pretraining"}')
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model folder to write")
+    arguments = parser.parse_args()
+    settings = json.loads(arguments.settings)
+    corpus = dict(settings["corpus"])
+    weights = {int(operations): share for operations, share in corpus.pop("chain_weights").items()}
+    transformers.utils.logging.disable_progress_bar()
+    tokenizer = build_tokenizer()
+    model = build_model(settings["architecture"], tokenizer, settings["seed"])
+    updates = settings["pretraining"]["updates"]
+
+    def report(update: int, loss: float) -> None:
+        if update % 100 == 0 or update == updates:
+            print(f"update {update} of {updates}: {loss:.4f} nats per token", flush=True)
+
+    pretrain(
+        model,
+        tokenizer,
+        CorpusSettings(chain_weights=weights, **corpus),
+        seed=settings["seed"],
+        report=report,
+        **settings["pretraining"],
+    )
+    temporary = temporary_folder(arguments.manifest.parent)
+    save_model(model, tokenizer, temporary)
+    commit(temporary, arguments.manifest.parent)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""Policy reincarnation: the checkpoint of one phase becomes the start of the next (rule reincarnate_policy).
+
+Hands over weights, tokenizer and, with `optimizer: keep` (official), the AdamW moments; `fresh` leaves them out. Random
+numbers and the data order are functions of (seed, update), so the next phase goes on at update S + 1 by number alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from prerl.checkpoints import MANIFEST, OPTIMIZER, PROGRESS, CheckpointError, link_files, verify
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help='JSON {"update": S, "optimizer": "keep" | "fresh"}')
+    parser.add_argument("--checkpoint", type=Path, required=True, help="manifest of the trunk's checkpoint at update S")
+    parser.add_argument("--start", type=Path, required=True, help="manifest to write")
+    arguments = parser.parse_args()
+    settings = json.loads(arguments.settings)
+    source = verify(arguments.checkpoint)
+    names = sorted(path.name for path in source.iterdir() if path.name != MANIFEST)
+    update = json.loads((source / PROGRESS).read_text())["update"]
+    if update != settings["update"]:
+        raise CheckpointError(f"{source} is of update {update}, not {settings['update']}: rerun the run that made it")
+    if settings["optimizer"] == "keep" and OPTIMIZER not in names:
+        raise CheckpointError(
+            f"{source} holds no optimizer moments, which `optimizer: keep` hands over: delete "
+            f"{source.parent / MANIFEST} to have the run keep them"
+        )
+    if settings["optimizer"] == "fresh":
+        names = [name for name in names if name != OPTIMIZER]
+    link_files(source, names, arguments.start.parent)
+
+
+if __name__ == "__main__":
+    main()

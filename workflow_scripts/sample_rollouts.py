@@ -1,0 +1,46 @@
+"""Rollouts of the base policy for the gradient alignment (rule sample_rollouts)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from prerl.files import read_problems, write_parquet
+from prerl.generation import Policy
+from prerl.prompts import PromptSettings
+from prerl.samplers import SamplingSettings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--settings", required=True, help="JSON: seed, benchmark, questions, samples, engine, prompt, …"
+    )
+    parser.add_argument("--policy", type=Path, required=True, help="manifest of the base model")
+    parser.add_argument(
+        "--questions", type=Path, required=True, help="problem file; its first `questions` rows are used"
+    )
+    parser.add_argument("--rollouts", type=Path, required=True, help="parquet to write")
+    arguments = parser.parse_args()
+    settings = json.loads(arguments.settings)
+    questions = read_problems(arguments.questions)
+    if len(questions) < settings["questions"]:
+        raise ValueError(
+            f"alignment.questions is {settings['questions']} but {arguments.questions} has {len(questions)}: lower it"
+        )
+    rollouts = Policy(arguments.policy, settings["engine"]).samples(
+        questions.slice(0, settings["questions"]).to_pydict(),
+        benchmark=settings["benchmark"],
+        update=0,
+        purpose="alignment",
+        seed=settings["seed"],
+        samples=settings["samples"],
+        prompt=PromptSettings(**settings["prompt"]),
+        sampling=SamplingSettings(**settings["sampling"]),
+    )
+    write_parquet(arguments.rollouts, rollouts)
+
+
+if __name__ == "__main__":
+    main()
