@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from prerl import results
-from prerl.results import BASE, NotMeasured
+from prerl.results import BASE, SWEEP_BEST, NotMeasured
 from prerl.statistics import t_interval
 
 COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
 POINTS = 100.0
 COLLAPSE_SHARE = 150 / 348  # the paper's "about update 150" of its 348 updates
-SWEEP_BEST = (10, 25)
 SOLVED_WINDOW = 5
 
 
@@ -284,13 +283,18 @@ CLAIMS = [
 ]
 
 
+def no_interval(low: float, high: float) -> bool:
+    """NaN bounds (fewer than two seeds), or no width: all seeds equal, which shows no spread to judge by."""
+    return math.isnan(low) or math.isnan(high) or math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
+
+
 def verdict(low: float, high: float, null: float, side: str) -> str:
     """'agrees' / 'differs': the interval lies wholly on / against the paper's `side` (">", ">=", "<") of `null`.
 
-    Otherwise 'cannot tell', also for NaN bounds and for an interval without width (the seeds show no spread to
-    judge by). Worked: verdict(0.1, 2.0, 0, ">") is 'agrees', verdict(-2, -0.1, 0, ">") 'differs'.
+    Otherwise, and where there is `no_interval`, 'cannot tell'. Worked: verdict(0.1, 2.0, 0, ">") is 'agrees',
+    verdict(-2, -0.1, 0, ">") 'differs'.
     """
-    if math.isnan(low) or math.isnan(high) or low == high:
+    if no_interval(low, high):
         return "cannot tell"
     if side == "<":
         low, high, null, side = -high, -low, -null, ">"
@@ -301,7 +305,7 @@ def verdict(low: float, high: float, null: float, side: str) -> str:
 
 def covers(low: float, high: float, paper_number: float | None) -> str:
     """'yes' / 'no': the interval holds the paper's number; '' without a comparable number or without an interval."""
-    if paper_number is None or math.isnan(low) or math.isnan(high):
+    if paper_number is None or no_interval(low, high):
         return ""
     return "yes" if low <= paper_number <= high else "no"
 

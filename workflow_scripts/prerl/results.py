@@ -22,6 +22,7 @@ LABELS = {
     "nsr_rl_warmup": "NSR-RL → GRPO",
 }
 BASE = "base"
+SWEEP_BEST = (10, 25)  # warm-up updates S that the paper finds best, bounds included (claim `warmup_steps`)
 GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}
 
 
@@ -65,7 +66,7 @@ def label(settings: dict, method: str) -> str:
     """Name of a method as printed: its own label, the paper's name, or the name in config.yaml."""
     if method in settings["methods"] and "label" in settings["methods"][method]:
         return settings["methods"][method]["label"]
-    return LABELS[method] if method in LABELS else method
+    return LABELS.get(method, method)
 
 
 def end_update(settings: dict, method: str) -> int:

@@ -1,10 +1,82 @@
-"""Writing a table as CSV (full precision) and as Markdown (rounded for reading)."""
+"""Cells of the accuracy tables; writing a table as CSV (full precision) and as Markdown (rounded for reading)."""
 
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
+
+from prerl import results
+from prerl.statistics import bootstrap_mean, paired_bootstrap_difference, t_interval
+
+# Means of the six main benchmarks in the paper (paper.md §3, notes that quote it: grade B), by model and method.
+PAPER_MEANS = {
+    "qwen3-4b": {"base": 41.26, "grpo": 55.79, "dsrl": 57.54, "nsr_rl_warmup": 54.38},
+    "qwen3-8b": {"base": 41.62, "grpo": 57.00, "dsrl": 58.47},
+}
+PAPER_GRADE = "B"
+
+
+def paper_cells(model: str, method: str, benchmark: str) -> dict:
+    """The paper's mean and its grade where model and quantity are the paper's, empty cells otherwise."""
+    value = PAPER_MEANS.get(model.lower().replace("_", "-"), {}).get(method)
+    known = benchmark == "mean" and value is not None
+    return {"paper": value if known else "", "paper_grade": PAPER_GRADE if known else ""}
+
+
+def benchmark_sets(settings: dict, with_ood: bool) -> dict[str, list[str]]:
+    """Rows of an accuracy table: 'mean' (all main benchmarks), each main benchmark, each out-of-distribution one."""
+    names = settings["main_benchmarks"] + (settings["ood_benchmarks"] if with_ood else [])
+    return {"mean": settings["main_benchmarks"]} | {name: [name] for name in names}
+
+
+def _by_question(rows: pd.DataFrame) -> pd.Series:
+    """Accuracy in % of every (benchmark, question), averaged over seeds."""
+    share = 100.0 * rows["correct"] / rows["n"]
+    return share.groupby([rows["benchmark"], rows["question"]]).mean().sort_index()
+
+
+def _interval_cells(prefix: str, low: float, high: float) -> dict:
+    return {f"{prefix}_low": float(low), f"{prefix}_high": float(high)}
+
+
+def accuracy_cells(rows: pd.DataFrame, settings: dict) -> dict:
+    """Accuracy in % with its t interval over seeds and its bootstrap over questions (values averaged over seeds)."""
+    value, *seed_bounds = t_interval((100.0 * results.accuracy(rows)).to_numpy(), settings["confidence"])
+    by_question = _by_question(rows)
+    strata = by_question.index.get_level_values("benchmark").to_list()
+    _, *question_bounds = bootstrap_mean(by_question.to_numpy(), strata, **settings["bootstrap"])
+    counts = {"questions": len(by_question), "answers": int(rows["n"].sum()), "seeds": rows["seed"].nunique()}
+    return counts | {"accuracy": value} | _interval_cells("t", *seed_bounds) | _interval_cells("boot", *question_bounds)
+
+
+def difference_cells(name: str, rows: pd.DataFrame, reference: pd.DataFrame, settings: dict) -> dict:
+    """Difference in percentage points under `vs_{name}`: t over paired seeds, and paired bootstrap over questions."""
+    difference = 100.0 * (results.accuracy(rows) - results.accuracy(reference))
+    value, *seed_bounds = t_interval(difference.to_numpy(), settings["confidence"])
+    first, second = _by_question(rows), _by_question(reference)
+    if not first.index.equals(second.index):
+        raise ValueError("two methods were evaluated on different questions: evaluate both on the same benchmark files")
+    strata = first.index.get_level_values("benchmark").to_list()
+    _, *bounds = paired_bootstrap_difference(first.to_numpy(), second.to_numpy(), strata, **settings["bootstrap"])
+    prefix = f"vs_{name}"
+    return {prefix: value} | _interval_cells(f"{prefix}_t", *seed_bounds) | _interval_cells(f"{prefix}_boot", *bounds)
+
+
+def frame(rows: list[dict]) -> pd.DataFrame:
+    """Rows as a table; a column that a row does not have is empty there (NaN stays NaN: measured, but unknown)."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    return pd.DataFrame([{name: row.get(name, "") for name in columns} for row in rows], dtype=object)
+
+
+def bracket(low: float, high: float) -> str:
+    """'[low, high]' with two decimals; empty when the cells are empty (no such contrast)."""
+    return "" if low == "" else f"[{low:.2f}, {high:.2f}]"
+
+
+def number(value: float) -> str:
+    """Two decimals; empty stays empty."""
+    return "" if value == "" else f"{value:.2f}"
 
 
 def _csv_cell(value: object) -> str:
@@ -30,9 +102,11 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(table: pd.DataFrame, csv: Path, md: Path, notes: Sequence[str] = ()) -> None:
-    """Write `table` to `csv` and `md`; `notes` become lines below the Markdown table."""
+def write(
+    table: pd.DataFrame, csv: Path, md: Path, notes: Sequence[str] = (), reading: pd.DataFrame | None = None
+) -> None:
+    """Write `table` to `csv` and, or its `reading` form, to `md`; `notes` become lines below the Markdown table."""
     table = table.astype(object)
     table.map(_csv_cell).to_csv(csv, index=False)
-    body = markdown(table)
+    body = markdown(table if reading is None else reading)
     md.write_text(body + "".join(f"\n{note}\n" for note in notes), encoding="utf-8")

@@ -1,0 +1,195 @@
+"""Figure: how far ∇log P(y|x) and ∇log P(y) of the base model point the same way, with two controls."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
+from matplotlib.ticker import StrMethodFormatter
+
+from prerl import plotting, results
+from prerl.statistics import cluster_bootstrap_mean
+
+OUTCOMES = {
+    "right": (True, {"color": plotting.BLUE, "linestyle": "-", "marker": "o"}),
+    "wrong": (False, {"color": plotting.VERMILLION, "linestyle": "--", "marker": "^"}),
+}
+PARTNERS = {  # what ∇log P(y) is compared with: column prefix and line style
+    "same y, x": ("", {"color": plotting.BLACK, "linestyle": "-", "marker": "o"}),
+    "same y, other x": ("other_x_", {"color": plotting.ORANGE, "linestyle": "--", "marker": "^"}),
+    "other y, other x": ("other_xy_", {"color": plotting.BLUE, "linestyle": ":", "marker": "s"}),
+}
+ROLLOUT_KEYS = ["seed", "benchmark", "question", "sample"]
+
+
+def units(rows: pd.DataFrame) -> pd.Series:
+    """What intervals are taken over: the seed, or with one seed the question (its rollouts belong together)."""
+    return rows["seed"] if rows["seed"].nunique() > 1 else rows["benchmark"] + "/" + rows["question"]
+
+
+def by_bin(rows: pd.DataFrame, bins: pd.Series, column: str) -> pd.DataFrame:
+    """Mean of `column` by bin (index) and unit (columns)."""
+    return rows.groupby([bins, units(rows)], observed=True)[column].mean().unstack()
+
+
+def position_bins(position: pd.Series) -> pd.Series:
+    """First position (from 1) of the bin each token falls into; bins widen with the position."""
+    edges = np.unique(np.geomspace(1, position.max() + 2, 24).round().astype(int))
+    return pd.Series(edges[np.searchsorted(edges, position + 1, side="right") - 1], index=position.index)
+
+
+def entropy_bins(rows: pd.DataFrame) -> pd.Series:
+    """Mean entropy of the decile each token falls into (ties share a bin)."""
+    decile = pd.qcut(rows["entropy_yx"], 10, duplicates="drop")
+    return rows.groupby(decile, observed=True)["entropy_yx"].transform("mean")
+
+
+def outline(axes: Axes, data: pd.Series, edges: np.ndarray, weights: np.ndarray, style: dict, label: str) -> None:
+    """Outline of one weighted histogram with a line as its legend entry (an empty label gives none)."""
+    color, linestyle = style["color"], style["linestyle"]
+    axes.hist(data, edges, weights=weights, histtype="step", color=color, linestyle=linestyle, linewidth=1.2)
+    if label:
+        axes.plot([], [], color=color, linestyle=linestyle, label=label)
+
+
+def cosine_legend(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
+    """Name every partner with its mean cosine and the interval that resamples whole questions."""
+    bootstrap = settings["bootstrap"]
+    for name, (prefix, style) in PARTNERS.items():
+        cosine = rows[f"{prefix}cosine"].dropna()
+        questions = rows.loc[cosine.index, ["seed", "benchmark", "question"]].astype(str).agg("/".join, axis=1)
+        mean, low, high = cluster_bootstrap_mean(cosine.to_numpy(), questions.to_numpy(), **bootstrap)
+        text = f"{name}: {mean:.2f} [{low:.2f}, {high:.2f}]"
+        axes.plot([], [], color=style["color"], linestyle=style["linestyle"], label=text)
+    axes.set_ylim(top=1.4 * axes.get_ylim()[1])
+    axes.legend(loc="upper center", fontsize=5.8)
+
+
+def histograms(axes: Axes, rows: pd.DataFrame, column: str) -> None:
+    """Outlines of the distribution over rollouts for the three partners, equal bins, zero marked."""
+    values = {name: rows[prefix + column].dropna() for name, (prefix, _) in PARTNERS.items()}
+    low, high = min(v.min() for v in values.values()), max(v.max() for v in values.values())
+    edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 0.5, high + 0.5, 41)
+    for name, data in values.items():
+        outline(axes, data, edges, np.ones(len(data)), PARTNERS[name][1], "")
+    axes.axvline(0, color=plotting.GREY, linewidth=0.7)
+
+
+def negative_share(axes: Axes, rows: pd.DataFrame, confidence: float) -> None:
+    """Share of negative inner products by partner, right and wrong rollouts apart."""
+    for offset, (outcome, (is_right, style)) in zip((-0.28, 0.16), OUTCOMES.items(), strict=True):
+        part = rows[rows["right"] == is_right]
+        if part.empty:
+            continue
+        for x, (prefix, _) in enumerate(PARTNERS.values()):
+            share = 100 * (part[f"{prefix}inner_mean"] < 0).groupby(units(part)).mean()
+            plotting.mean_point(axes, x + offset, share, style, confidence, outcome if x == 0 else None)
+    axes.set_xticks(range(len(PARTNERS)), [name.replace(", ", ",\n") for name in PARTNERS])
+    axes.set_xlim(-0.6, len(PARTNERS) - 0.4)
+    axes.set_ylim(-4, 104)
+    axes.set_title("Negative inner products (%)")
+    axes.legend()
+
+
+def right_against_wrong(axes: Axes, rows: pd.DataFrame) -> None:
+    """Distribution of the cosine (same y, x) over right and wrong rollouts, each normalised to one."""
+    edges = np.linspace(rows["cosine"].min() - 1e-6, rows["cosine"].max() + 1e-6, 31)
+    for outcome, (is_right, style) in OUTCOMES.items():
+        part = rows.loc[rows["right"] == is_right, "cosine"].dropna()
+        if len(part):
+            name = f"{outcome}, n = {len(part)}, mean {part.mean():.2f}"
+            outline(axes, part, edges, np.full(len(part), 100 / len(part)), style, name)
+    axes.set_title("Cosine (same y, x) by outcome")
+    axes.set_ylabel("Rollouts (%)")
+    axes.set_ylim(top=1.3 * axes.get_ylim()[1])
+    axes.legend(loc="upper center", fontsize=5.8)
+
+
+def scatter(block: SubFigure, axes: Axes, tokens: pd.DataFrame) -> None:
+    """Density of tokens over log P(y_t|x, …) and log P(y_t|…); the diagonal is agreement."""
+    both = tokens[["logp_yx", "logp_y"]].dropna()
+    low = float(both.quantile(0.001).min())
+    cells = axes.hexbin(
+        both["logp_yx"], both["logp_y"], gridsize=32, bins="log", cmap="cividis", mincnt=1, linewidths=0.1,
+        extent=(low, 0, low, 0),
+    )  # fmt: skip
+    axes.plot([low, 0], [low, 0], color=plotting.VERMILLION, linewidth=0.8, linestyle="--")
+    axes.set_xlim(low, -0.02 * low)
+    axes.set_ylim(low, -0.02 * low)
+    axes.set_title("Log-probability of each token (nats)")
+    axes.set_xlabel("given x: log P(y_t | x, y_<t)")
+    axes.set_ylabel("without x: log P(y_t | y_<t)")
+    block.colorbar(cells, ax=axes, label="Tokens", pad=0.02)
+
+
+def token_panels(panels: np.ndarray, tokens: pd.DataFrame, confidence: float) -> None:
+    """|Δ log p| by position and by entropy, and agreement of the most likely token by position."""
+    tokens = tokens.assign(
+        gap=(tokens["logp_yx"] - tokens["logp_y"]).abs(),
+        agreement=100.0 * tokens["same_top1"].astype(float),
+        position_bin=position_bins(tokens["position"]),
+        entropy_bin=entropy_bins(tokens),
+    )
+    for outcome, (is_right, style) in OUTCOMES.items():
+        part = tokens[tokens["right"] == is_right]
+        columns = (("gap", "position_bin"), ("gap", "entropy_bin"), ("agreement", "position_bin"))
+        for axes, (column, bins) in zip(panels, columns, strict=True):
+            if len(part):
+                plotting.band(axes, by_bin(part, part[bins], column), style, outcome, confidence)
+    for axes, title in zip(
+        panels,
+        ("|Δ log p| by position (nats)", "|Δ log p| by entropy (nats)", "Same most likely token (%)"),
+        strict=True,
+    ):
+        axes.set_title(title)
+        axes.set_xlabel("Position in the response (log scale)")
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    panels[1].set_xlabel("Entropy given x (nats, decile means)")
+    panels[2].set_ylim(0, 103)
+    for axes in (panels[0], panels[2]):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+
+
+def draw(block: SubFigure, rows: pd.DataFrame, tokens: pd.DataFrame, settings: dict) -> None:
+    """Nine panels of one model."""
+    panels = block.subplots(3, 3)
+    titles = {
+        "inner_sum": "Inner product (summed log-probs)",
+        "inner_mean": "Inner product (mean log-probs)",
+        "cosine": "Cosine, mean [interval]",
+    }
+    for axes, (column, title) in zip(panels[0], titles.items(), strict=True):
+        histograms(axes, rows, column)
+        axes.set_title(title)
+    panels[0][0].set_ylabel("Rollouts")
+    cosine_legend(panels[0][2], rows, settings)
+    negative_share(panels[1][0], rows, settings["confidence"])
+    right_against_wrong(panels[1][1], rows)
+    scatter(block, panels[1][2], tokens)
+    token_panels(panels[2], tokens, settings["confidence"])
+
+
+def main() -> None:
+    """Draw one block per model."""
+    arguments = results.parse_arguments(__doc__, ["alignment", "alignment-tokens"], ["pdf", "png"])
+    settings = arguments.settings
+    rows = results.read_alignment(arguments.alignment, settings)
+    tokens = results.read_alignment(arguments.alignment_tokens, settings)
+    tokens = tokens.merge(rows[["model", *ROLLOUT_KEYS, "right"]], on=["model", *ROLLOUT_KEYS], validate="many_to_one")
+    models = [model for model in settings["models"] if (rows["model"] == model).any()]
+    seeds = rows["seed"].nunique()
+    unit = f"{seeds} seeds" if seeds > 1 else "questions (1 seed)"
+    footer = (
+        f"{settings['scale']}; n = {len(rows):,} rollouts of the base, {len(tokens):,} tokens; "
+        f"lines and points: mean and {100 * settings['confidence']:g} % t interval over {unit}; "
+        "[ ]: bootstrap over questions"
+    )
+    figure, blocks = plotting.model_figures(models, plotting.TWO_COLUMNS_IN, 6.2, footer)
+    for block, model in zip(blocks, models, strict=True):
+        draw(block, rows[rows["model"] == model], tokens[tokens["model"] == model], settings)
+    plotting.save(figure, arguments.pdf, arguments.png)
+
+
+if __name__ == "__main__":
+    main()

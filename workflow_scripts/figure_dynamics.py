@@ -1,0 +1,51 @@
+"""Figure: entropy, response length and solved training prompts by update, DSRL against GRPO."""
+
+import pandas as pd
+from matplotlib.figure import SubFigure
+
+from prerl import plotting, results
+
+METHODS = ("grpo", "dsrl")
+PANELS = {
+    "Entropy\n(nats per token)": ("entropy_nats", 1.0),
+    "Response length\n(tokens)": ("response_tokens_mean", 1.0),
+    "Fully solved prompts\n(%, all samples right)": ("prompts_solved", 100.0),
+    "Prompts solved at all\n(%, any sample right)": ("prompts_any_solved", 100.0),
+}
+
+
+def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
+    """Four panels; the vertical line is DSRL's switch from NSR-PreRL to GRPO."""
+    panels = block.subplots(1, len(PANELS))
+    for axes, (title, (name, factor)) in zip(panels, PANELS.items(), strict=True):
+        for method in METHODS:
+            if method in settings["methods"]:
+                table = factor * results.curve(curves, settings, method, name)
+                label = results.label(settings, method)
+                plotting.band(axes, table, plotting.STYLES[method], label, settings["confidence"])
+        axes.axvline(
+            settings["switch_update"] + 0.5, color=plotting.GREY, linestyle=":", linewidth=1, label="DSRL's switch"
+        )
+        axes.set_title(title)
+        axes.set_xlabel("Update")
+        axes.set_ylim(bottom=0)
+    plotting.shared_legend(block, panels[0], len(METHODS) + 1)
+
+
+def main() -> None:
+    """Draw one block per model."""
+    arguments = results.parse_arguments(__doc__, ["curves"], ["pdf", "png"])
+    settings = arguments.settings
+    curves = results.read_models(arguments.curves, settings["models"])
+    footer = (
+        f"{settings['scale']}; {plotting.seeds_text(settings)}; rollouts of training, "
+        f"{settings['prompts_per_update']} prompts per update and seed"
+    )
+    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 2.3, footer)
+    for block, model in zip(blocks, settings["models"], strict=True):
+        draw(block, curves[model], settings)
+    plotting.save(figure, arguments.pdf, arguments.png)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Figure: validation accuracy of DSRL and GRPO by updates, by tokens and by seconds."""
+
+import pandas as pd
+from matplotlib.figure import SubFigure
+
+from prerl import plotting, results
+
+METHODS = ("grpo", "dsrl")
+COSTS = {
+    "Updates": None,
+    "Tokens sampled and trained (millions)": (("tokens_sampled", "tokens_trained"), 1e6),
+    "Time to sample, grade and train (minutes)": (("seconds_sampling", "seconds_grading", "seconds_training"), 60.0),
+}
+
+
+def cumulative(curves: pd.DataFrame, settings: dict, method: str, names: tuple[str, ...]) -> pd.DataFrame:
+    """Sum of `names` over updates 1 … u of the whole chain: index u with a zero row for u = 0, a column per seed."""
+    per_update = sum(results.curve(curves, settings, method, name) for name in names)
+    total = per_update.cumsum()
+    total.loc[0] = 0.0
+    return total.sort_index()
+
+
+def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
+    """Three panels: the same accuracies against three costs, each cost averaged over seeds for the x axis."""
+    panels = block.subplots(1, len(COSTS), sharey=True)
+    for axes, (title, cost) in zip(panels, COSTS.items(), strict=True):
+        for method in METHODS:
+            if method not in settings["methods"]:
+                continue
+            accuracy = 100 * results.curve(curves, settings, method, "accuracy", "validation", "mean")
+            x = None
+            if cost is not None:
+                names, unit = cost
+                x = (cumulative(curves, settings, method, names).mean(axis=1) / unit).loc[accuracy.index]
+            label = results.label(settings, method)
+            plotting.band(axes, accuracy, plotting.STYLES[method], label, settings["confidence"], x)
+        axes.set_xlabel(title)
+        axes.set_ylim(bottom=0)
+    panels[0].axvline(settings["switch_update"], color=plotting.GREY, linestyle=":", linewidth=1, label="DSRL's switch")
+    panels[0].set_ylabel("Validation accuracy (%)")
+    panels[0].legend(loc="lower right")
+
+
+def main() -> None:
+    """Draw one block per model."""
+    arguments = results.parse_arguments(__doc__, ["curves"], ["pdf", "png"])
+    settings = arguments.settings
+    curves = results.read_models(arguments.curves, settings["models"])
+    answers = settings["validation_answers"]
+    known = "" if answers is None else f"; n = {answers} answers per validation and seed"
+    footer = f"{settings['scale']}; {plotting.seeds_text(settings)}; validation excluded from the costs{known}"
+    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 2.5, footer)
+    for block, model in zip(blocks, settings["models"], strict=True):
+        draw(block, curves[model], settings)
+    plotting.save(figure, arguments.pdf, arguments.png)
+
+
+if __name__ == "__main__":
+    main()

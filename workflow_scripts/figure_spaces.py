@@ -1,0 +1,57 @@
+"""Figure: accuracy, length and log π(y|x) by update for updates in the post-train (RL) and pre-train (PreRL) space."""
+
+import pandas as pd
+from matplotlib.figure import SubFigure
+
+from prerl import plotting, results
+
+COLUMNS = {
+    "All samples": ("grpo", "prerl"),
+    "Positive samples only": ("psr_rl", "psr_prerl"),
+    "Negative samples only": ("nsr_rl", "nsr_prerl"),
+}
+ROWS = {
+    "Validation accuracy (%)": ("validation", "accuracy", "mean", 100.0),
+    "Response length (tokens)": ("validation", "response_tokens_mean", "mean", 1.0),
+    "log π(y|x) of right samples\n(nats per token)": ("train", "logp_yx_right", "", 1.0),
+    "log π(y|x) of wrong samples\n(nats per token)": ("train", "logp_yx_wrong", "", 1.0),
+}
+STYLES = (plotting.STYLES["grpo"], plotting.STYLES["prerl"])
+
+
+def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
+    """Fill the grid of one model: a row per quantity, a column per choice of samples, RL against PreRL in each."""
+    grid = block.subplots(len(ROWS), len(COLUMNS), sharex=True, sharey="row")
+    for row, (quantity, (kind, name, benchmark, factor)) in zip(grid, ROWS.items(), strict=True):
+        row[0].set_ylabel(quantity)
+        for axes, methods in zip(row, COLUMNS.values(), strict=True):
+            for method, style in zip(methods, STYLES, strict=True):
+                if method in settings["methods"]:
+                    table = factor * results.curve(curves, settings, method, name, kind, benchmark)
+                    plotting.band(axes, table, style, results.label(settings, method), settings["confidence"])
+    for axes, title in zip(grid[0], COLUMNS, strict=True):
+        axes.set_title(title)
+        if axes.has_data():
+            axes.legend(loc="best")
+    for axes in grid[0]:
+        axes.set_ylim(bottom=0)
+    for axes in grid[-1]:
+        axes.set_xlabel("Update")
+
+
+def main() -> None:
+    """Draw one block per model."""
+    arguments = results.parse_arguments(__doc__, ["curves"], ["pdf", "png"])
+    settings = arguments.settings
+    curves = results.read_models(arguments.curves, settings["models"])
+    answers, sets = settings["validation_answers"], ", ".join(settings["validation_benchmarks"])
+    known = "" if answers is None else f", n = {answers:,} answers per validation and seed"
+    footer = f"{settings['scale']}; {plotting.seeds_text(settings)}; validation: {sets}{known}"
+    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 6.4, footer)
+    for block, model in zip(blocks, settings["models"], strict=True):
+        draw(block, curves[model], settings)
+    plotting.save(figure, arguments.pdf, arguments.png)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Figure: accuracy at the end of training against the number S of NSR-PreRL updates before GRPO."""
+
+import pandas as pd
+from matplotlib.figure import SubFigure
+
+from prerl import plotting, results
+from prerl.results import BASE, SWEEP_BEST
+
+
+GRPO_LINE = {"color": plotting.BLACK, "linestyle": ":", "linewidth": 0.9}
+
+
+def sweep(questions: pd.DataFrame, settings: dict, benchmarks: list[str]) -> pd.DataFrame:
+    """Accuracy in % at the end of every method of the sweep: index S, a column per seed."""
+    by_steps = {}
+    for steps, method in settings["warmup"]["s_values"].items():
+        rows = results.evaluated(questions, settings, method, results.end_update(settings, method), benchmarks)
+        by_steps[int(steps)] = 100 * results.accuracy(rows)
+    return pd.DataFrame(by_steps).T.sort_index()
+
+
+def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
+    """Accuracy against S, for the main and (where there are any) the out-of-distribution benchmarks."""
+    groups = {"Main benchmarks": settings["main_benchmarks"], "Out of distribution": settings["ood_benchmarks"]}
+    groups = {name: benchmarks for name, benchmarks in groups.items() if benchmarks}
+    panels = block.subplots(1, len(groups), squeeze=False)[0]
+    for axes, (name, benchmarks) in zip(panels, groups.items(), strict=True):
+        table = sweep(questions, settings, benchmarks)
+        axes.axvspan(*SWEEP_BEST, color="#EEEEEE", linewidth=0, zorder=0)
+        if 0 in table.index:
+            axes.axhline(table.loc[0].mean(), **GRPO_LINE)
+        plotting.band(axes, table, plotting.STYLES["dsrl"], "DSRL", settings["confidence"])
+        axes.set_title(f"{name} ({', '.join(benchmarks)})", fontsize=6.5)
+        axes.set_xticks(table.index)
+        axes.set_xlabel("NSR-PreRL updates S before GRPO (0 = GRPO)")
+    panels[0].set_ylabel(f"Accuracy, avg@{settings['samples']} (%)")
+
+
+def main() -> None:
+    """Draw one block per model."""
+    arguments = results.parse_arguments(__doc__, ["questions"], ["pdf", "png"])
+    settings = arguments.settings
+    questions = results.read_models(arguments.questions, settings["models"])
+    first = questions[settings["models"][0]]
+    answers = int(results.evaluated(first, settings, BASE, 0, settings["main_benchmarks"])["n"].sum())
+    footer = (
+        f"{settings['scale']}; {plotting.seeds_text(settings)}; n = {answers:,} answers per S (main); all runs end at "
+        f"update {settings['updates']}; dotted: GRPO; grey: the paper's best S"
+    )
+    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 2.4, footer)
+    for block, model in zip(blocks, settings["models"], strict=True):
+        draw(block, questions[model], settings)
+    plotting.save(figure, arguments.pdf, arguments.png)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Table: accuracy of the base and of every method on every benchmark, both graders, difference to GRPO."""
+
+import pandas as pd
+
+from prerl import results, tables
+from prerl.results import BASE
+from prerl.tables import bracket, number
+
+REFERENCE = "grpo"
+
+
+def grader_cells(rows: pd.DataFrame) -> dict:
+    """math-verify accuracy, the least share of answers on which the graders differ, and unscorable answers (all %).
+
+    Counts per question show |right by one − right by the other|; opposite disagreements within a question cancel.
+    """
+    differ = (rows["correct"] - rows["correct_math_verify"]).abs()
+    return {
+        "math_verify": 100.0 * results.accuracy(rows, "math_verify").mean(),
+        "graders_differ_at_least": 100.0 * differ.sum() / rows["n"].sum(),
+        "unscorable": 100.0 * rows["unscorable"].sum() / rows["n"].sum(),
+    }
+
+
+def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
+    """One row per model, method (at the end of its run) and benchmark."""
+    table = []
+    for model in settings["models"]:
+        for method in (BASE, *settings["methods"]):
+            update = results.end_update(settings, method)
+            for benchmark, names in tables.benchmark_sets(settings, with_ood=True).items():
+                rows = results.evaluated(questions[model], settings, method, update, names)
+                cells = {"model": model, "method": results.label(settings, method), "update": update}
+                cells |= {"benchmark": benchmark} | tables.accuracy_cells(rows, settings) | grader_cells(rows)
+                if method != REFERENCE and REFERENCE in settings["methods"]:
+                    end = results.end_update(settings, REFERENCE)
+                    reference = results.evaluated(questions[model], settings, REFERENCE, end, names)
+                    cells |= tables.difference_cells(REFERENCE, rows, reference, settings)
+                table.append(cells | tables.paper_cells(model, method, benchmark))
+    return tables.frame(table)
+
+
+def reading_form(table: pd.DataFrame, settings: dict) -> pd.DataFrame:
+    """The table with intervals in brackets and two decimals, for Markdown."""
+    accuracy = f"avg@{settings['samples']} (%)"
+    form = table[["model", "method", "benchmark"]].copy()
+    form[accuracy] = table["accuracy"].map(number)
+    form["t, seeds"] = [bracket(*pair) for pair in table[["t_low", "t_high"]].to_numpy()]
+    form["bootstrap, questions"] = [bracket(*pair) for pair in table[["boot_low", "boot_high"]].to_numpy()]
+    form["math-verify (%)"] = table["math_verify"].map(number)
+    form["graders differ ≥ (%)"] = table["graders_differ_at_least"].map(number)
+    if f"vs_{REFERENCE}" in table:
+        form["vs GRPO (pp)"] = table["vs_grpo"].map(number)
+        form["paired t, seeds"] = [bracket(*pair) for pair in table[["vs_grpo_t_low", "vs_grpo_t_high"]].to_numpy()]
+        boot = table[["vs_grpo_boot_low", "vs_grpo_boot_high"]].to_numpy()
+        form["paired bootstrap, questions"] = [bracket(*pair) for pair in boot]
+    form["questions"], form["answers"], form["seeds"] = table["questions"], table["answers"], table["seeds"]
+    form["paper (grade)"] = [
+        f"{value:.2f} ({grade})" if grade else ""
+        for value, grade in zip(table["paper"], table["paper_grade"], strict=True)
+    ]
+    return form
+
+
+def main() -> None:
+    """Write the main table."""
+    arguments = results.parse_arguments(__doc__, ["questions"], ["csv", "md"])
+    settings = arguments.settings
+    table = build(results.read_models(arguments.questions, settings["models"]), settings)
+    tables.write(table, arguments.csv, arguments.md, reading=reading_form(table, settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Table: does the space of the warm-up matter? GRPO, NSR-RL warm-up → GRPO, and DSRL (NSR-PreRL warm-up → GRPO)."""
+
+import pandas as pd
+
+from prerl import results, tables
+from prerl.tables import bracket, number
+
+METHODS = ("grpo", "nsr_rl_warmup", "dsrl")
+REFERENCES = ("grpo", "nsr_rl_warmup")
+
+
+def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
+    """One row per model, method (at the end of its run) and main benchmark, with paired differences to REFERENCES."""
+    methods = [method for method in METHODS if method in settings["methods"]]
+    if not methods:
+        raise ValueError(f"none of {METHODS} is run at this scale: add one to the scale's methods in config.yaml")
+    table = []
+    for model in settings["models"]:
+        for benchmark, names in tables.benchmark_sets(settings, with_ood=False).items():
+            rows = {
+                m: results.evaluated(questions[model], settings, m, results.end_update(settings, m), names)
+                for m in methods
+            }
+            for method in methods:
+                cells = {"model": model, "method": results.label(settings, method), "benchmark": benchmark}
+                cells |= tables.accuracy_cells(rows[method], settings)
+                for reference in REFERENCES[: METHODS.index(method)]:
+                    if reference in rows:
+                        cells |= tables.difference_cells(reference, rows[method], rows[reference], settings)
+                table.append(cells | tables.paper_cells(model, method, benchmark))
+    return tables.frame(table)
+
+
+def reading_form(table: pd.DataFrame, settings: dict) -> pd.DataFrame:
+    """The table with intervals in brackets and two decimals, for Markdown."""
+    form = table[["model", "method", "benchmark"]].copy()
+    form[f"avg@{settings['samples']} (%)"] = table["accuracy"].map(number)
+    form["t, seeds"] = [bracket(*pair) for pair in table[["t_low", "t_high"]].to_numpy()]
+    for reference in REFERENCES:
+        if f"vs_{reference}" not in table:
+            continue
+        name = results.label(settings, reference)
+        form[f"vs {name} (pp)"] = table[f"vs_{reference}"].map(number)
+        for kind, text in (("t", "paired t, seeds"), ("boot", "paired bootstrap, questions")):
+            pairs = table[[f"vs_{reference}_{kind}_low", f"vs_{reference}_{kind}_high"]].to_numpy()
+            form[f"{text} (vs {name})"] = [bracket(*pair) for pair in pairs]
+    form["questions"], form["answers"], form["seeds"] = table["questions"], table["answers"], table["seeds"]
+    form["paper (grade)"] = [
+        f"{value:.2f} ({grade})" if grade else ""
+        for value, grade in zip(table["paper"], table["paper_grade"], strict=True)
+    ]
+    return form
+
+
+def main() -> None:
+    """Write the table of the warm-up's space."""
+    arguments = results.parse_arguments(__doc__, ["questions"], ["csv", "md"])
+    settings = arguments.settings
+    table = build(results.read_models(arguments.questions, settings["models"]), settings)
+    tables.write(table, arguments.csv, arguments.md, reading=reading_form(table, settings))
+
+
+if __name__ == "__main__":
+    main()
