@@ -1,0 +1,29 @@
+# make miniature · make smoke · make test · make lint — each installs .venv first, from requirements.txt.
+PYTHON ?= python3.11
+CORES ?= 2
+VENV := .venv
+# jobs find `python` and `snakemake` of the environment on their path; no thread pool beside Snakemake's own jobs
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export OMP_NUM_THREADS := 1
+
+.PHONY: miniature smoke test lint
+.DEFAULT_GOAL := miniature
+
+miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/report.html
+	python workflow_scripts/show_progress.py --scale miniature --cores $(CORES)
+
+smoke: $(VENV)/installed  ## the same DAG in minutes, numbers without meaning: results/smoke/report.html
+	python workflow_scripts/show_progress.py --scale smoke --cores $(CORES)
+
+test: $(VENV)/installed
+	python -m pytest -q tests
+
+lint: $(VENV)/installed
+	ruff check .
+
+$(VENV)/installed: requirements.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) is missing; install Python 3.11, or name it: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	$(VENV)/bin/pip check
+	touch $@

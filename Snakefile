@@ -1,0 +1,39 @@
+# From a base model to every figure and table of the PreRL/DSRL paper (arXiv 2604.14142), at the scale of config.yaml.
+#
+#   snakemake --cores 2                     everything: figures, tables and report in results/{scale}
+#   snakemake --cores 2 figure_thoughts     one target and what it needs
+#   snakemake -n --config scale=paper       the plan of another scale
+#
+# Stages: prepare -> alignment, train -> evaluate -> publish (rules/*.smk, one script a rule in workflow_scripts/).
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+
+
+wildcard_constraints:
+    model=any_of(SCALE["models"]),
+    method=any_of([*METHODS, BASE]),
+    seed=any_of(SCALE["seeds"]),
+
+
+# the target of a plain `snakemake`; its files are declared in rules/publish.smk
+rule all:
+    default_target: True
+    input:
+        expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["pdf", "png"]),
+        expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
+        f"{R}/report.html",
+
+
+include: "rules/prepare.smk"
+include: "rules/alignment.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/publish.smk"

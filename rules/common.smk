@@ -1,0 +1,129 @@
+# Needs: config.yaml.  Makes: the checked settings of the scale, paths, code lists, resources. Imports nothing heavy.
+import json
+import re
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
+from prerl.config import questions_of, read_config, refuse_duplicate_keys
+from prerl.methods import BASE, ConfigError, resolve_methods, scheduled_updates, warmup_values
+
+try:
+    refuse_duplicate_keys(workflow.configfiles)
+    SCALE = read_config(config, Path(workflow.basedir) / "rules/config.schema.yaml")
+except ConfigError as error:
+    raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
+
+METHODS = resolve_methods(SCALE)  # every method to train, the warm-up sweep's included
+
+R = f"results/{config['scale']}"
+RUN = f"{R}/{{model}}/{{method}}/seed{{seed}}"  # of one method and seed
+BASE_RUN = f"{R}/{{model}}/{BASE}/seed{{seed}}"
+JOB = "{model}_{method}_seed{seed}"  # names of logs and benchmarks
+
+FIGURES = [
+    "figure_alignment",
+    "figure_spaces",
+    "figure_thoughts",
+    "figure_warmup",
+    "figure_passk",
+    "figure_dynamics",
+    "figure_efficiency",
+]
+TABLES = ["table_main", "table_warmup_space", "table_claims"]
+
+BENCHMARKS = list(SCALE["data"]["benchmarks"])
+PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
+GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if "generated" in problems]
+FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in problems]
+
+# Modules of workflow_scripts/prerl that each script imports, directly or not. A list and not a glob, so that a new
+# module retrains nothing; tests/workflow/test_code_lists.py holds it against the real imports.
+MODULES = {
+    "pretrain_miniature_model": ["checkpoints", "corpus", "logprobs", "miniature"],
+    "prepare_miniature_data": ["corpus", "files"],
+    "download_model": [],
+    "download_data": [],
+    "prepare_data": [],
+    "sample_rollouts": ["checkpoints", "files", "generation", "prompts", "samplers"],
+    "measure_gradient_alignment": ["alignment", "checkpoints", "files", "logprobs", "prompts", "rewards"],
+    "train_policy": [
+        "checkpoints",
+        "files",
+        "logprobs",
+        "objectives",
+        "prompts",
+        "rewards",
+        "rollouts",
+        "samplers",
+        "thoughts",
+        "trainer",
+        "updates",
+    ],
+    "reincarnate_policy": ["checkpoints"],
+    "generate_samples": ["checkpoints", "files", "generation", "prompts", "samplers"],
+    "grade_samples": ["answers", "files", "grading", "rewards"],
+    "count_thoughts": ["answers", "files", "thoughts"],
+    "aggregate_scores": ["aggregation", "answers", "files", "statistics"],
+    "figure_alignment": ["plotting", "results", "statistics"],
+    "figure_spaces": ["plotting", "results", "statistics"],
+    "figure_thoughts": ["plotting", "results", "statistics"],
+    "figure_warmup": ["claims", "plotting", "results", "statistics"],
+    "figure_passk": ["plotting", "results", "statistics"],
+    "figure_dynamics": ["plotting", "results", "statistics"],
+    "figure_efficiency": ["plotting", "results", "statistics"],
+    "table_main": ["results", "statistics", "tables"],
+    "table_warmup_space": ["results", "statistics", "tables"],
+    "table_claims": ["claims", "results", "statistics", "tables"],
+}
+
+
+def code(script):
+    """The code of a job, as inputs: an edit reruns it, a touch does not (inputs under 1 MB go by checksum)."""
+    package = ["__init__", *MODULES[script]]
+    return [f"workflow_scripts/{script}.py", *(f"workflow_scripts/prerl/{module}.py" for module in package)]
+
+
+def any_of(values):
+    """A wildcard's regular expression: one of the values, or nothing at all where there are none."""
+    return "|".join(re.escape(str(value)) for value in values) or "(?!)"
+
+
+def settings(**values):
+    """Settings of a job, as the one JSON argument that carries config into it."""
+    return json.dumps(values)
+
+
+def threads_of(rule_name):
+    return SCALE["resources"].get(rule_name, {"threads": 1})["threads"]
+
+
+def resources_of(rule_name):
+    """Resources in Snakemake's names; a rule without its own takes the profile's defaults."""
+    own = SCALE["resources"].get(rule_name, {})
+    names = {"gpu": "gpu", "mem_mb": "mem_mb", "runtime_min": "runtime"}
+    return {names[key]: value for key, value in own.items() if key != "threads"}
+
+
+def sampling(max_new_tokens):
+    """Block `sampling` of a job's settings (prerl.samplers.SamplingSettings)."""
+    keys = ("temperature", "top_p", "batch_rows")
+    return {**{key: SCALE["rollouts"][key] for key in keys}, "max_new_tokens": max_new_tokens}
+
+
+def base_manifest(wildcards):
+    """The untrained model: one of each seed where it is generated, one for all seeds where it comes from the hub."""
+    if "generated" in SCALE["models"][wildcards.model]:
+        return f"{R}/{wildcards.model}/{BASE}/seed{wildcards.seed}/model/manifest.json"
+    return f"{R}/{wildcards.model}/{BASE}/model/manifest.json"
+
+
+def problems_of(names):
+    return [f"{R}/data/{name}.parquet" for name in names]
+
+
+def benchmarks_of(role):
+    return [name for name, benchmark in SCALE["data"]["benchmarks"].items() if benchmark["role"] == role]

@@ -1,0 +1,160 @@
+# Needs: kept checkpoints, base models, problems.  Makes: for each method and seed its answers (never changed once sampled),
+# their grades and thoughts; for each model the questions, scores and curves that figures and tables read.
+
+
+def checkpoints(wildcards):
+    """What must exist before sampling: the base model, or the list of the method's kept checkpoints."""
+    if wildcards.method == BASE:
+        return base_manifest(wildcards)
+    return f"{RUN}/checkpoints/manifest.json".format(**wildcards)
+
+
+def policies(wildcards):
+    """Manifests of the policies to evaluate, in the order of evaluated_updates."""
+    if wildcards.method == BASE:
+        return [base_manifest(wildcards)]
+    folder = f"{RUN}/checkpoints".format(**wildcards)
+    return [f"{folder}/update{update:06d}/manifest.json" for update in evaluated_updates(wildcards.method)]
+
+
+def evaluated_updates(method):
+    return [0] if method == BASE else list(METHODS[method].evaluated_updates)
+
+
+rule generate_samples:
+    input:
+        code=code("generate_samples"),
+        checkpoints=checkpoints,
+        questions=problems_of(BENCHMARKS),
+    output:
+        f"{RUN}/samples.parquet",
+    params:
+        settings=lambda wildcards: settings(
+            seed=int(wildcards.seed),
+            updates=evaluated_updates(wildcards.method),
+            samples=SCALE["evaluation"]["samples"],
+            engine=SCALE["rollouts"]["engine"],
+            prompt=SCALE["prompt"],
+            sampling=sampling(SCALE["evaluation"]["max_new_tokens"]),
+        ),
+        policies=policies,
+        state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}/samples",
+    log:
+        f"{R}/logs/generate_samples/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/generate_samples/{JOB}.tsv"
+    threads: threads_of("generate_samples")
+    resources:
+        **resources_of("generate_samples"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policies {params.policies}"
+        " --questions {input.questions} --state {params.state} --samples {output} > {log} 2>&1"
+
+
+rule grade_samples:
+    input:
+        code=code("grade_samples"),
+        samples=f"{RUN}/samples.parquet",
+        questions=problems_of(BENCHMARKS),
+    output:
+        f"{RUN}/grades.parquet",
+    params:
+        settings=settings(**SCALE["grading"]),
+    log:
+        f"{R}/logs/grade_samples/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/grade_samples/{JOB}.tsv"
+    threads: threads_of("grade_samples")
+    resources:
+        **resources_of("grade_samples"),
+    conda:
+        "../envs/evaluate.yaml"
+    shell:
+        "OMP_NUM_THREADS=1 python {input.code[0]} --settings {params.settings:q} --samples {input.samples}"
+        " --questions {input.questions} --grades {output} > {log} 2>&1"
+
+
+rule count_thoughts:
+    input:
+        code=code("count_thoughts"),
+        samples=f"{RUN}/samples.parquet",
+        policy=base_manifest,  # the tokenizer beside it
+    output:
+        f"{RUN}/thoughts.parquet",
+    log:
+        f"{R}/logs/count_thoughts/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/count_thoughts/{JOB}.tsv"
+    threads: threads_of("count_thoughts")
+    resources:
+        **resources_of("count_thoughts"),
+    conda:
+        "../envs/evaluate.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --samples {input.samples} --policy {input.policy}"
+        " --thoughts {output} > {log} 2>&1"
+
+
+def each_run(methods, *names):
+    """[{method, seed, name: path …}] of a model's runs, paths with the wildcard {model} left open."""
+    return [
+        {"method": method, "seed": seed}
+        | {name: f"{R}/{{model}}/{method}/seed{seed}/{name}.parquet" for name in names}
+        for method in methods
+        for seed in SCALE["seeds"]
+    ]
+
+
+EVALUATIONS = each_run([BASE, *METHODS], "grades", "thoughts")
+HISTORIES = each_run(METHODS, "metrics", "validation")
+
+
+def aggregate_settings(wildcards):
+    def of_model(runs):
+        return [
+            {key: value.format(**wildcards) if isinstance(value, str) else value for key, value in run.items()}
+            for run in runs
+        ]
+
+    return settings(
+        bootstrap=SCALE["statistics"],
+        benchmarks=BENCHMARKS,
+        main_benchmarks=benchmarks_of("main"),
+        validation_benchmarks=SCALE["validation"]["benchmarks"],
+        samples=SCALE["evaluation"]["samples"],
+        methods={
+            name: {"trunk": method.trunk, "first_update": method.first_update, "updates": method.updates}
+            for name, method in METHODS.items()
+        },
+        evaluations=[run | {"updates": evaluated_updates(run["method"])} for run in of_model(EVALUATIONS)],
+        histories=of_model(HISTORIES),
+    )
+
+
+rule aggregate_scores:
+    input:
+        code=code("aggregate_scores"),
+        grades=[run["grades"] for run in EVALUATIONS],
+        thoughts=[run["thoughts"] for run in EVALUATIONS],
+        metrics=[run["metrics"] for run in HISTORIES],
+        validation=[run["validation"] for run in HISTORIES],
+    output:
+        questions=f"{R}/{{model}}/questions.parquet",
+        scores=f"{R}/{{model}}/scores.parquet",
+        curves=f"{R}/{{model}}/curves.parquet",
+    params:
+        settings=aggregate_settings,
+    log:
+        f"{R}/logs/aggregate_scores/{{model}}.log",
+    benchmark:
+        f"{R}/benchmarks/aggregate_scores/{{model}}.tsv"
+    threads: threads_of("aggregate_scores")
+    resources:
+        **resources_of("aggregate_scores"),
+    conda:
+        "../envs/evaluate.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions {output.questions}"
+        " --scores {output.scores} --curves {output.curves} > {log} 2>&1"

@@ -1,0 +1,108 @@
+# Needs: nothing but settings (miniature) or the network (paper: pinned by revision and sha256).
+# Makes: the base models, results/{scale}/data/{set}.parquet.
+localrules:
+    download_model,
+    download_data,
+    prepare_data,
+
+
+rule pretrain_miniature_model:
+    input:
+        code=code("pretrain_miniature_model"),
+    output:
+        f"{BASE_RUN}/model/manifest.json",
+    params:
+        settings=lambda wildcards: settings(
+            seed=int(wildcards.seed), **SCALE["models"][wildcards.model]["generated"]
+        ),
+    log:
+        f"{R}/logs/pretrain_miniature_model/{{model}}_seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/pretrain_miniature_model/{{model}}_seed{{seed}}.tsv"
+    wildcard_constraints:
+        model=any_of(name for name, model in SCALE["models"].items() if "generated" in model),
+    threads: threads_of("pretrain_miniature_model")
+    resources:
+        **resources_of("pretrain_miniature_model"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --manifest {output} > {log} 2>&1"
+
+
+if GENERATED_SETS:
+
+    rule prepare_miniature_data:
+        input:
+            code=code("prepare_miniature_data"),
+        output:
+            problems_of(GENERATED_SETS),
+        params:
+            settings=settings(
+                seed=SCALE["data"]["seed"], sets={name: PROBLEM_SETS[name]["generated"] for name in GENERATED_SETS}
+            ),
+        log:
+            f"{R}/logs/prepare_miniature_data/all.log",
+        benchmark:
+            f"{R}/benchmarks/prepare_miniature_data/all.tsv"
+        conda:
+            "../envs/train.yaml"
+        shell:
+            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --outputs {output} > {log} 2>&1"
+
+
+rule download_model:
+    input:
+        code=code("download_model"),
+    output:
+        f"{R}/{{model}}/{BASE}/model/manifest.json",
+    params:
+        settings=lambda wildcards: settings(**SCALE["models"][wildcards.model]["hub"]),
+    log:
+        f"{R}/logs/download_model/{{model}}.log",
+    benchmark:
+        f"{R}/benchmarks/download_model/{{model}}.tsv"
+    wildcard_constraints:
+        model=any_of(name for name, model in SCALE["models"].items() if "hub" in model),
+    shell:
+        "python {input.code[0]} --settings {params.settings:q} --manifest {output} > {log} 2>&1"
+
+
+rule download_data:
+    input:
+        code=code("download_data"),
+    output:
+        f"{R}/downloads/{{set}}",
+    params:
+        settings=lambda wildcards: settings(
+            **{key: PROBLEM_SETS[wildcards.set]["file"][key] for key in ("url", "sha256")}
+        ),
+    log:
+        f"{R}/logs/download_data/{{set}}.log",
+    benchmark:
+        f"{R}/benchmarks/download_data/{{set}}.tsv"
+    wildcard_constraints:
+        set=any_of(FILE_SETS),
+    shell:
+        "python {input.code[0]} --settings {params.settings:q} --file {output} > {log} 2>&1"
+
+
+rule prepare_data:
+    input:
+        code=code("prepare_data"),
+        file=f"{R}/downloads/{{set}}",
+    output:
+        f"{R}/data/{{set}}.parquet",
+    params:
+        settings=lambda wildcards: settings(
+            set=wildcards.set,
+            **{key: PROBLEM_SETS[wildcards.set]["file"][key] for key in ("format", "questions")},
+        ),
+    log:
+        f"{R}/logs/prepare_data/{{set}}.log",
+    benchmark:
+        f"{R}/benchmarks/prepare_data/{{set}}.tsv"
+    wildcard_constraints:
+        set=any_of(FILE_SETS),
+    shell:
+        "python {input.code[0]} --settings {params.settings:q} --file {input.file} --problems {output} > {log} 2>&1"

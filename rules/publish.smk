@@ -1,0 +1,280 @@
+# Needs: questions, scores and curves of each model, alignment of each base.
+# Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html. Each target is a rule without
+# wildcards, so `snakemake --cores 2 figure_thoughts` draws one.
+localrules:
+    report,
+
+
+QUESTIONS = expand(f"{R}/{{model}}/questions.parquet", model=SCALE["models"])
+SCORES = expand(f"{R}/{{model}}/scores.parquet", model=SCALE["models"])
+CURVES = expand(f"{R}/{{model}}/curves.parquet", model=SCALE["models"])
+BASES = [{"model": model, "seed": seed} for model in SCALE["models"] for seed in SCALE["seeds"]]
+ALIGNMENT = [f"{BASE_RUN}/alignment.parquet".format(**base) for base in BASES]
+ALIGNMENT_TOKENS = [f"{BASE_RUN}/alignment_tokens.parquet".format(**base) for base in BASES]
+
+
+def publish_settings():
+    """What a reader of figures and tables is told of the runs; the same for every target."""
+    validation = SCALE["validation"]
+    warmup_method = SCALE["warmup_sweep"]["method"]
+    return settings(
+        scale=config["scale"],
+        models=list(SCALE["models"]),
+        seeds=SCALE["seeds"],
+        alignment=BASES,
+        methods={
+            name: {
+                "trunk": method.trunk,
+                "first_update": method.first_update,
+                "updates": method.updates,
+                "phases": [
+                    {
+                        "space": phase.settings.space,
+                        "samples": phase.settings.samples,
+                        "updates": phase.last_update - phase.first_update + 1,
+                    }
+                    for phase in method.phases
+                ],
+            }
+            for name, method in METHODS.items()
+        },
+        main_benchmarks=benchmarks_of("main"),
+        ood_benchmarks=benchmarks_of("ood"),
+        validation_benchmarks=validation["benchmarks"],
+        warmup={"method": warmup_method, "s_values": warmup_values(SCALE, METHODS)},
+        samples=SCALE["evaluation"]["samples"],
+        confidence=SCALE["statistics"]["confidence"],
+        bootstrap=SCALE["statistics"],
+        updates=SCALE["training"]["updates"],
+        reference_updates=SCALE["evaluation"]["reference_updates"],
+        switch_update=METHODS[warmup_method].trunk_update,
+        validation_answers=validation["samples"] * sum(questions_of(PROBLEM_SETS[name]) for name in validation["benchmarks"]),
+        prompts_per_update=SCALE["training"]["prompts_per_update"],
+    )
+
+
+PUBLISH_SETTINGS = publish_settings()
+
+
+rule figure_alignment:
+    input:
+        code=code("figure_alignment"),
+        alignment=ALIGNMENT,
+        tokens=ALIGNMENT_TOKENS,
+    output:
+        pdf=f"{R}/figures/figure_alignment.pdf",
+        png=report(f"{R}/figures/figure_alignment.png", caption="captions/figure_alignment.rst", category="Figures"),
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/figure_alignment/all.log",
+    benchmark:
+        f"{R}/benchmarks/figure_alignment/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --alignment"
+        " {input.alignment} --alignment-tokens {input.tokens} --pdf {output.pdf} --png {output.png} > {log}"
+        " 2>&1"
+
+
+rule figure_spaces:
+    input:
+        code=code("figure_spaces"),
+        curves=CURVES,
+    output:
+        pdf=f"{R}/figures/figure_spaces.pdf",
+        png=report(f"{R}/figures/figure_spaces.png", caption="captions/figure_spaces.rst", category="Figures"),
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/figure_spaces/all.log",
+    benchmark:
+        f"{R}/benchmarks/figure_spaces/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --curves"
+        " {input.curves} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+
+
+rule figure_thoughts:
+    input:
+        code=code("figure_thoughts"),
+        questions=QUESTIONS,
+    output:
+        pdf=f"{R}/figures/figure_thoughts.pdf",
+        png=report(f"{R}/figures/figure_thoughts.png", caption="captions/figure_thoughts.rst", category="Figures"),
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/figure_thoughts/all.log",
+    benchmark:
+        f"{R}/benchmarks/figure_thoughts/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
+        " {input.questions} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+
+
+rule figure_warmup:
+    input:
+        code=code("figure_warmup"),
+        questions=QUESTIONS,
+    output:
+        pdf=f"{R}/figures/figure_warmup.pdf",
+        png=report(f"{R}/figures/figure_warmup.png", caption="captions/figure_warmup.rst", category="Figures"),
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/figure_warmup/all.log",
+    benchmark:
+        f"{R}/benchmarks/figure_warmup/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
+        " {input.questions} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+
+
+rule figure_passk:
+    input:
+        code=code("figure_passk"),
+        scores=SCORES,
+    output:
+        pdf=f"{R}/figures/figure_passk.pdf",
+        png=report(f"{R}/figures/figure_passk.png", caption="captions/figure_passk.rst", category="Figures"),
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/figure_passk/all.log",
+    benchmark:
+        f"{R}/benchmarks/figure_passk/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --scores"
+        " {input.scores} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+
+
+rule figure_dynamics:
+    input:
+        code=code("figure_dynamics"),
+        curves=CURVES,
+    output:
+        pdf=f"{R}/figures/figure_dynamics.pdf",
+        png=report(f"{R}/figures/figure_dynamics.png", caption="captions/figure_dynamics.rst", category="Figures"),
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/figure_dynamics/all.log",
+    benchmark:
+        f"{R}/benchmarks/figure_dynamics/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --curves"
+        " {input.curves} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+
+
+rule figure_efficiency:
+    input:
+        code=code("figure_efficiency"),
+        curves=CURVES,
+    output:
+        pdf=f"{R}/figures/figure_efficiency.pdf",
+        png=report(f"{R}/figures/figure_efficiency.png", caption="captions/figure_efficiency.rst", category="Figures"),
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/figure_efficiency/all.log",
+    benchmark:
+        f"{R}/benchmarks/figure_efficiency/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --curves"
+        " {input.curves} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+
+
+rule table_main:
+    input:
+        code=code("table_main"),
+        questions=QUESTIONS,
+    output:
+        csv=report(f"{R}/tables/table_main.csv", caption="captions/table_main.rst", category="Tables"),
+        md=f"{R}/tables/table_main.md",
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/table_main/all.log",
+    benchmark:
+        f"{R}/benchmarks/table_main/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
+        " {input.questions} --csv {output.csv} --md {output.md} > {log} 2>&1"
+
+
+rule table_warmup_space:
+    input:
+        code=code("table_warmup_space"),
+        questions=QUESTIONS,
+    output:
+        csv=report(f"{R}/tables/table_warmup_space.csv", caption="captions/table_warmup_space.rst", category="Tables"),
+        md=f"{R}/tables/table_warmup_space.md",
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/table_warmup_space/all.log",
+    benchmark:
+        f"{R}/benchmarks/table_warmup_space/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
+        " {input.questions} --csv {output.csv} --md {output.md} > {log} 2>&1"
+
+
+rule table_claims:
+    input:
+        code=code("table_claims"),
+        questions=QUESTIONS,
+        scores=SCORES,
+        curves=CURVES,
+        alignment=ALIGNMENT,
+    output:
+        csv=report(f"{R}/tables/table_claims.csv", caption="captions/table_claims.rst", category="Tables"),
+        md=f"{R}/tables/table_claims.md",
+    params:
+        settings=PUBLISH_SETTINGS,
+    log:
+        f"{R}/logs/table_claims/all.log",
+    benchmark:
+        f"{R}/benchmarks/table_claims/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
+        " {input.questions} --scores {input.scores} --curves {input.curves} --alignment {input.alignment}"
+        " --csv {output.csv} --md {output.md} > {log} 2>&1"
+
+
+rule report:
+    input:
+        figures=expand(f"{R}/figures/{{target}}.png", target=FIGURES),
+        tables=expand(f"{R}/tables/{{target}}.csv", target=TABLES),
+        captions=expand("rules/captions/{target}.rst", target=[*FIGURES, *TABLES]),
+    output:
+        f"{R}/report.html",
+    params:
+        # the same configuration for the snakemake inside; --nolock because the one outside holds the lock
+        config=f"--configfile {' '.join(map(str, workflow.configfiles))} --config scale={config['scale']}",
+    log:
+        f"{R}/logs/report/all.log",
+    benchmark:
+        f"{R}/benchmarks/report/all.tsv"
+    shell:
+        "snakemake {params.config} --nolock --report {output} -- {input.figures} {input.tables} > {log} 2>&1"

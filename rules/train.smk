@@ -1,0 +1,96 @@
+# Needs: base models, problems.  Makes: for each method and seed its metrics, validation and kept checkpoints. A method of
+# several phases trains its last one; reincarnate_policy hands it the checkpoint of the method that trained the others.
+
+
+def start_manifest(wildcards):
+    if METHODS[wildcards.method].trunk is None:
+        return base_manifest(wildcards)
+    return f"{RUN}/start/manifest.json".format(**wildcards)
+
+
+def train_settings(wildcards):
+    """This method's own phase and the common settings: another method's phases change nothing here."""
+    method = METHODS[wildcards.method]
+    phase = method.phases[-1]
+    outside = ("updates", "eos_in_mask", "phase_switch")  # already in the phase
+    return settings(
+        seed=int(wildcards.seed),
+        phase={**asdict(phase.settings), "first_update": phase.first_update, "last_update": phase.last_update},
+        kept_updates=method.kept_updates,
+        optimizer_updates=method.optimizer_updates,
+        prompt=SCALE["prompt"],
+        engine=SCALE["rollouts"]["engine"],
+        sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
+        samples_per_prompt=SCALE["rollouts"]["samples_per_prompt"],
+        training={key: value for key, value in SCALE["training"].items() if key not in outside},
+        validation={
+            "updates": scheduled_updates(SCALE["validation"]["schedule"], method),
+            "samples": SCALE["validation"]["samples"],
+        },
+    )
+
+
+rule train_policy:
+    input:
+        code=code("train_policy"),
+        start=start_manifest,
+        train=f"{R}/data/train.parquet",
+        validation=problems_of(SCALE["validation"]["benchmarks"]),
+    output:
+        metrics=f"{RUN}/metrics.parquet",
+        validation=f"{RUN}/validation.parquet",
+        # lists the kept checkpoints beside it, which a user may delete after the evaluation
+        checkpoints=f"{RUN}/checkpoints/manifest.json",
+    params:
+        settings=train_settings,
+        state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}",  # resumable; no output, a failed job would lose it
+        folder=RUN,
+    log:
+        f"{R}/logs/train_policy/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/train_policy/{JOB}.tsv"
+    wildcard_constraints:
+        method=any_of(METHODS),
+    threads: threads_of("train_policy")
+    resources:
+        **resources_of("train_policy"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --code {input.code}"
+        " --start {input.start} --train {input.train} --validation {input.validation}"
+        " --state {params.state} --output {params.folder} > {log} 2>&1"
+
+
+def trunk_folder(wildcards):
+    return f"{R}/{wildcards.model}/{METHODS[wildcards.method].trunk}/seed{wildcards.seed}/checkpoints"
+
+
+rule reincarnate_policy:
+    input:
+        code=code("reincarnate_policy"),
+        checkpoints=lambda wildcards: f"{trunk_folder(wildcards)}/manifest.json",
+    output:
+        f"{RUN}/start/manifest.json",
+    params:
+        settings=lambda wildcards: settings(
+            update=METHODS[wildcards.method].trunk_update,
+            optimizer=METHODS[wildcards.method].phases[-1].settings.optimizer,
+        ),
+        checkpoint=lambda wildcards: "{}/update{:06d}/manifest.json".format(
+            trunk_folder(wildcards), METHODS[wildcards.method].trunk_update
+        ),
+    log:
+        f"{R}/logs/reincarnate_policy/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/reincarnate_policy/{JOB}.tsv"
+    wildcard_constraints:
+        method=any_of(name for name, method in METHODS.items() if method.trunk),
+    threads: threads_of("reincarnate_policy")
+    resources:
+        **resources_of("reincarnate_policy"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+        " --checkpoint {params.checkpoint} --start {output} > {log} 2>&1"

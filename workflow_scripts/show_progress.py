@@ -1,0 +1,181 @@
+"""Run snakemake and say every 20 seconds how far it is: jobs, updates, time left. `make miniature` and `make smoke`.
+
+Snakemake's whole output goes to results/{scale}/logs/snakemake.log; its errors are shown as they come. Ctrl-C is passed
+on to snakemake and its jobs; the exit code is snakemake's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from prerl.config import read_config
+from prerl.methods import resolve_methods
+
+ROOT = Path(__file__).parents[1]
+INTERVAL_S = 20
+SECONDS = {  # of a job, roughly; only their proportions count. train_policy: of an update
+    "pretrain_miniature_model": 150.0,
+    "train_policy": 1.5,
+    "measure_gradient_alignment": 30.0,
+    "generate_samples": 15.0,
+}
+OTHER_SECONDS = 5.0
+
+Run = tuple[str, str, str]  # model, method, seed of one training run
+RULE = re.compile(r"^(?:local)?rule (\w+):$")
+WILDCARDS = re.compile(r"^    wildcards: (.*)$")
+FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\w+)\)")
+ERROR = re.compile(r"^\w*(Error|Exception)\b|^Error in|^Exiting because|^Failed to|^Logfile ")
+ROUTINE = re.compile(r"^\[|^Select jobs|^Execute \d|^\d+ of \d+ steps")
+
+
+@dataclass
+class Plan:
+    """What a dry run names: jobs by rule, and the training runs."""
+
+    jobs: Counter = field(default_factory=Counter)
+    runs: list[Run] = field(default_factory=list)
+
+
+def read_plan(dry_run: str) -> Plan:
+    """The plan in the output of `snakemake -n`. 'rule train_policy:' with its line of wildcards is one training run."""
+    plan = Plan()
+    rule = ""
+    for line in dry_run.splitlines():
+        if found := RULE.match(line):
+            rule = found[1]
+            plan.jobs[rule] += 1
+        elif rule == "train_policy" and (found := WILDCARDS.match(line)):
+            values = dict(part.split("=", 1) for part in found[1].split(", "))
+            plan.runs.append((values["model"], values["method"], values["seed"]))
+    return plan
+
+
+def updates_done(state: Path, run: Run, since: float) -> int:
+    """Updates that a training run has done of its own phase, from its progress.json; 0 if it was not written since."""
+    file = state / run[0] / run[1] / f"seed{run[2]}" / "progress.json"
+    try:
+        if file.stat().st_mtime < since:
+            return 0
+        progress = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:  # not started yet
+        return 0
+    return progress["update"] - progress["first_update"] + 1
+
+
+def duration(seconds: float) -> str:
+    """duration(3725) == '1 h 02 min'; duration(20) == 'under a minute'."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return "under a minute"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def describe(planned: Counter, finished: Counter, updates: int, done: int, elapsed_s: float) -> str:
+    """One line, as 'jobs 12/289 · updates 340/2750 · 3 min gone, about 25 min left'.
+
+    planned, finished: jobs by rule; updates, done: training updates of all planned runs together.
+    """
+
+    def work(jobs: Counter, trained: int) -> float:
+        others = sum(SECONDS.get(rule, OTHER_SECONDS) * n for rule, n in jobs.items() if rule != "train_policy")
+        return others + SECONDS["train_policy"] * trained
+
+    share = work(finished, done) / work(planned, updates)
+    left = f", about {duration(elapsed_s * (1 - share) / share)} left" if share > 0.02 else ""
+    trained = f" · updates {done}/{updates}" if updates else ""
+    return f"jobs {finished.total()}/{planned.total()}{trained} · {duration(elapsed_s)} gone{left}"
+
+
+class Output:
+    """Follows snakemake's log: counts finished jobs, shows errors."""
+
+    def __init__(self, file: Path) -> None:
+        self.stream = file.open(encoding="utf-8")
+        self.finished: Counter = Counter()
+        self.in_error = False
+        self.rest = ""
+
+    def follow(self) -> None:
+        """Take the lines that came since the last call."""
+        *lines, self.rest = (self.rest + self.stream.read()).split("\n")
+        for line in lines:
+            if found := FINISHED.match(line):
+                self.finished[found[1]] += 1
+            self.in_error = bool(ERROR.match(line)) or (self.in_error and not ROUTINE.match(line))
+            if self.in_error:
+                print(line, file=sys.stderr, flush=True)
+
+
+def run(command: list[str], log: Path, plan: Plan, updates: int, state: Path) -> int:
+    """Run snakemake to its end, printing a line of progress every INTERVAL_S; returns its exit code."""
+    started = last_line = time.time()
+    with log.open("w", encoding="utf-8") as stream:
+        child = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
+        )
+
+    def pass_on(number: int, _frame: object) -> None:
+        os.killpg(child.pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, pass_on)
+    output = Output(log)
+    while True:
+        try:
+            code = child.wait(timeout=1)
+        except subprocess.TimeoutExpired:
+            code = None
+        output.follow()
+        if code is not None:
+            return code
+        if time.time() - last_line >= INTERVAL_S:
+            last_line = time.time()
+            done = sum(updates_done(state, training_run, started) for training_run in plan.runs)
+            print(describe(plan.jobs, output.finished, updates, done, last_line - started), flush=True)
+
+
+def main() -> int:
+    """Plan, run, and name the files to open."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scale", required=True, help="block of config.yaml")
+    parser.add_argument("--cores", type=int, required=True, help="cores that all jobs share")
+    arguments = parser.parse_args()
+    results = Path("results") / arguments.scale
+    snakemake = ["snakemake", "--config", f"scale={arguments.scale}"]
+    dry_run = subprocess.run([*snakemake, "-n"], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if dry_run.returncode:
+        print(dry_run.stdout + dry_run.stderr, file=sys.stderr)
+        return dry_run.returncode
+    plan = read_plan(dry_run.stdout + dry_run.stderr)
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": arguments.scale}
+    methods = resolve_methods(read_config(config, ROOT / "rules/config.schema.yaml"))
+    updates = sum(methods[method].updates - methods[method].trunk_update for _, method, _ in plan.runs)
+    log = ROOT / results / "logs/snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{plan.jobs.total()} jobs, {updates} training updates; details in {results}/logs/snakemake.log", flush=True)
+    code = run([*snakemake, "--cores", str(arguments.cores)], log, plan, updates, ROOT / results / "state")
+    if code:
+        print(f"snakemake ended with code {code}; all it said is in {results}/logs/snakemake.log", file=sys.stderr)
+        print("The same command goes on where it stopped.", file=sys.stderr)
+        return code
+    print(f"Done. Open {results}/report.html")
+    print(f"  claims:  {results}/tables/table_claims.md")
+    print(f"  figures: {results}/figures/figure_*.pdf and .png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
