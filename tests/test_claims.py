@@ -7,16 +7,30 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
 
+import synthetic
 from prerl import claims, results
 from prerl.claims import CLAIMS, COLUMNS, Claim, Evidence, Scalar, claim_row, covers, first_reach, verdict
 
 CONTRACT = Path(__file__).parent.parent / "docs" / "claims.md"
-PAPER_CLAIMS = (
-    "alignment transitions reflections nsr_fast prerl_collapse psr_degrades nsr_long main_4b main_8b warmup_space "
-    "efficiency warmup_steps ood passk solved behaviours"
-).split()
+PAPER_CLAIMS = [
+    "alignment",
+    "transitions",
+    "reflections",
+    "nsr_fast",
+    "prerl_collapse",
+    "psr_degrades",
+    "nsr_long",
+    "main_4b",
+    "main_8b",
+    "warmup_space",
+    "efficiency",
+    "warmup_steps",
+    "ood",
+    "passk",
+    "solved",
+    "behaviours",
+]
 QUESTION_ROWS = 20  # (benchmark, question) pairs of the main benchmarks
 ANSWERS = QUESTION_ROWS * 8 * 5
 

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+
 import synthetic
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
@@ -128,6 +129,7 @@ def test_main_table_by_hand(study, smoke, tmp_path):
     assert (dsrl["questions"], dsrl["answers"], dsrl["seeds"]) == ("20", "800", "5")
     assert dsrl["paper"] == dsrl["paper_grade"] == ""
     assert cells["GRPO", "mean"]["vs_grpo"] == ""
+    assert float(cells["DSRL, S = 40", "mean"]["accuracy"]) == pytest.approx(56.25)
     assert {row["benchmark"] for row in rows} == {"mean", *synthetic.MAIN, *synthetic.OOD}
     one_seed = rows_of(run("table_main", smoke, tmp_path)[0])
     assert one_seed[0]["t_low"] == "nan"

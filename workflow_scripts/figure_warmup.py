@@ -6,7 +6,6 @@ from matplotlib.figure import SubFigure
 from prerl import plotting, results
 from prerl.results import BASE, SWEEP_BEST
 
-
 GRPO_LINE = {"color": plotting.BLACK, "linestyle": ":", "linewidth": 0.9}
 
 
@@ -32,6 +31,8 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
         plotting.band(axes, table, plotting.STYLES["dsrl"], "DSRL", settings["confidence"])
         axes.set_title(f"{name} ({', '.join(benchmarks)})", fontsize=6.5)
         axes.set_xticks(table.index)
+        margin = 0.04 * max(table.index.max(), 1)
+        axes.set_xlim(table.index.min() - margin, table.index.max() + margin)
         axes.set_xlabel("NSR-PreRL updates S before GRPO (0 = GRPO)")
     panels[0].set_ylabel(f"Accuracy, avg@{settings['samples']} (%)")
 

@@ -63,9 +63,12 @@ def read_alignment(paths: list[Path], settings: dict) -> pd.DataFrame:
 
 
 def label(settings: dict, method: str) -> str:
-    """Name of a method as printed: its own label, the paper's name, or the name in config.yaml."""
+    """Name of a method as printed: its label, the paper's name, 'DSRL, S = 5' (sweep), or its name in config.yaml."""
     if method in settings["methods"] and "label" in settings["methods"][method]:
         return settings["methods"][method]["label"]
+    for steps, swept in settings["warmup"]["s_values"].items():
+        if swept == method and method not in LABELS:
+            return f"{label(settings, settings['warmup']['method'])}, S = {steps}"
     return LABELS.get(method, method)
 
 
