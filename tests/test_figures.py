@@ -8,6 +8,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import synthetic
@@ -82,6 +83,28 @@ def test_script_writes_both_files_and_the_same_bytes_again(target, study, tmp_pa
 def test_script_runs_with_one_seed_and_few_methods(target, smoke, tmp_path):
     for output in run(target, smoke, tmp_path):
         assert output.stat().st_size > 200
+
+
+def test_figure_spaces_without_any_right_sample(smoke, tmp_path):
+    table = pd.read_parquet(smoke.files["curves"][0])
+    bare = tmp_path / "curves.parquet"
+    table[table["name"] != "logp_yx_right"].to_parquet(bare)
+    changed = synthetic.Study(smoke.config, smoke.files | {"curves": [bare, smoke.files["curves"][1]]})
+    assert run("figure_spaces", changed, tmp_path)[1].stat().st_size > 200
+    table[table["name"] != "entropy_nats"].to_parquet(bare)
+    with pytest.raises(ValueError, match="entropy_nats.*rerun aggregate_scores"):
+        run("figure_dynamics", changed, tmp_path)
+
+
+def test_figure_alignment_without_right_rollouts_and_without_a_control(smoke, tmp_path):
+    files = []
+    for index, path in enumerate(smoke.files["alignment"]):
+        table = pd.read_parquet(path).assign(right=False)
+        columns = [name for name in table if name.startswith("other_x_")]
+        files.append(tmp_path / f"{index}.parquet")
+        table.assign(**dict.fromkeys(columns, float("nan"))).to_parquet(files[-1])
+    changed = synthetic.Study(smoke.config, smoke.files | {"alignment": files})
+    assert run("figure_alignment", changed, tmp_path)[1].stat().st_size > 200
 
 
 @pytest.mark.parametrize("target", ["figure_warmup", "table_claims"])

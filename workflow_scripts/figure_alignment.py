@@ -56,6 +56,8 @@ def cosine_legend(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
     bootstrap = settings["bootstrap"]
     for name, (prefix, style) in PARTNERS.items():
         cosine = rows[f"{prefix}cosine"].dropna()
+        if cosine.empty:
+            continue
         questions = rows.loc[cosine.index, ["seed", "benchmark", "question"]].astype(str).agg("/".join, axis=1)
         mean, low, high = cluster_bootstrap_mean(cosine.to_numpy(), questions.to_numpy(), **bootstrap)
         text = f"{name}: {mean:.2f} [{low:.2f}, {high:.2f}]"
@@ -67,7 +69,7 @@ def cosine_legend(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
 def histograms(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     """Outlines of the distribution over rollouts for the three partners, equal bins, zero marked."""
     values = {name: rows[prefix + column].dropna() for name, (prefix, _) in PARTNERS.items()}
-    low, high = min(v.min() for v in values.values()), max(v.max() for v in values.values())
+    low, high = pd.concat(values.values()).min(), pd.concat(values.values()).max()
     edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 0.5, high + 0.5, 41)
     for name, data in values.items():
         outline(axes, data, edges, np.ones(len(data)), PARTNERS[name][1], "")
@@ -81,7 +83,10 @@ def negative_share(axes: Axes, rows: pd.DataFrame, confidence: float) -> None:
         if part.empty:
             continue
         for x, (prefix, _) in enumerate(PARTNERS.values()):
-            share = 100 * (part[f"{prefix}inner_mean"] < 0).groupby(units(part)).mean()
+            inner = part[f"{prefix}inner_mean"].dropna()
+            if inner.empty:
+                continue
+            share = 100 * (inner < 0).groupby(units(part).loc[inner.index]).mean()
             plotting.mean_point(axes, x + offset, share, style, confidence, outcome if x == 0 else None)
     axes.set_xticks(range(len(PARTNERS)), [name.replace(", ", ",\n") for name in PARTNERS])
     axes.set_xlim(-0.6, len(PARTNERS) - 0.4)

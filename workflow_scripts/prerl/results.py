@@ -22,6 +22,7 @@ LABELS = {
     "nsr_rl_warmup": "NSR-RL → GRPO",
 }
 BASE = "base"
+NULLABLE = {"logp_yx_right", "logp_yx_wrong", "logp_y_right", "logp_y_wrong"}  # no such samples: possibly in no update
 SWEEP_BEST = (10, 25)  # warm-up updates S that the paper finds best, bounds included (claim `warmup_steps`)
 GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}
 
@@ -126,7 +127,8 @@ def curve(
 ) -> pd.DataFrame:
     """One measured quantity: index `update`, a column per seed (NaN where null).
 
-    Raises NotMeasured for a method that is not configured, ValueError when a seed has no row at all.
+    Raises NotMeasured for a method that is not configured, ValueError when a seed has no row of a quantity that every
+    update has (a NULLABLE one is then NaN).
     """
     end_update(settings, method)
     rows = curves[
@@ -136,13 +138,13 @@ def curve(
         & (curves["benchmark"] == benchmark)
     ]
     missing = [seed for seed in settings["seeds"] if seed not in set(rows["seed"])]
-    if missing:
+    if missing and name not in NULLABLE:
         raise ValueError(
             f"curves hold no {kind} {name!r} (benchmark {benchmark!r}) of {method} for seeds {missing}: "
             "rerun aggregate_scores with these seeds' histories"
         )
     table = rows.pivot(index="update", columns="seed", values="value").sort_index()
-    return table[list(settings["seeds"])].astype(float)
+    return table.reindex(columns=settings["seeds"]).astype(float)
 
 
 def pass_at_k(scores: pd.DataFrame, settings: dict, method: str, update: int, benchmark: str) -> pd.DataFrame:
