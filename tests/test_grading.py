@@ -1,0 +1,139 @@
+"""math-verify in killable processes: strictness, and isolation of what hangs, crashes and raises."""
+
+import multiprocessing
+import os
+import threading
+import time
+
+import pytest
+
+from prerl import grading
+from prerl.grading import grade_math_verify
+
+TOWER = "9^{9^{9^{9}}}"  # a tower of powers: SymPy evaluates it for ever
+
+
+@pytest.mark.parametrize(
+    ("boxed", "truth", "verdict"),
+    [
+        ("7", "7", "right"),
+        ("{7}", "7", "right"),
+        (r"\frac{2}{4}", "0.5", "right"),
+        (r"\{2, 1\}", r"\{1, 2\}", "right"),
+        (r"2\sqrt{2}", r"\sqrt{8}", "right"),
+        (r"\text{Monday}", r"\text{Monday}", "right"),
+        ("x=5", "5", "right"),
+        ("8", "7", "wrong"),
+        ("-7", "7", "wrong"),
+        ("the answer is 42", "42", "wrong"),
+        ("… and 42 is", "42", "wrong"),
+        ("", "7", "wrong"),
+        (None, "42", "wrong"),  # nothing boxed, whatever the text says
+        ("7", "", "unscorable"),  # a truth that does not parse can judge nothing
+    ],
+)
+def test_verdicts(boxed, truth, verdict):
+    if boxed is None:
+        assert grade_math_verify([(boxed, truth)], workers=1, time_limit_s=1.0) == [verdict]
+    else:
+        assert grading.verify_boxed(boxed, truth) == verdict
+
+
+def test_an_answer_that_hangs_is_unscorable_and_changes_no_other_verdict():
+    ordinary = [("7", "7"), ("8", "7"), (r"\frac12", "0.5"), (None, "7"), ("3", "4")]
+    alone = grade_math_verify(ordinary, workers=1, time_limit_s=20.0)
+    assert alone == ["right", "wrong", "right", "wrong", "wrong"]
+    start = time.monotonic()
+    mixed = grade_math_verify([(TOWER, "7"), *ordinary, (TOWER, "7"), ("7", TOWER)], workers=2, time_limit_s=2.0)
+    assert mixed == ["unscorable", *alone, "unscorable", "unscorable"]
+    assert time.monotonic() - start < 30
+    assert not multiprocessing.active_children()
+
+
+def test_an_answer_on_which_sympy_raises_is_unscorable():
+    pairs = [("(1,2)", r"\frac{1}{0}"), ("(1,2)", "(1,2)")]
+    with pytest.raises(ValueError, match="zoo"):
+        grading.verify_boxed(*pairs[0])
+    assert grade_math_verify(pairs, workers=1, time_limit_s=10.0) == ["unscorable", "right"]
+
+
+def _misbehave(boxed: str, truth: str) -> str:
+    if boxed == "exit":
+        os._exit(3)
+    if boxed == "raise":
+        raise RecursionError("as SymPy does")
+    if boxed == "memory":
+        return str(len(bytearray(6 << 30)))
+    if boxed == "hang":
+        time.sleep(600)
+    if boxed == "thread":
+        return str(threading.current_thread() is threading.main_thread())
+    return f"{os.getpid()}:{boxed}={truth}"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_killed_crashed_and_raising_answers_are_unscorable_alone(workers):
+    bad = ["exit", "raise", "memory", "hang"]
+    pairs = [(str(i), "t") for i in range(6)]
+    for i, name in enumerate(bad):
+        pairs.insert(2 * i, (name, "t"))
+    verdicts = grading._grade_pairs(_misbehave, pairs, workers, time_limit_s=2.0)
+    assert sorted(verdicts) == sorted(set(pairs))
+    assert {name: verdicts[name, "t"] for name in bad} == dict.fromkeys(bad, "unscorable")
+    assert [verdicts[str(i), "t"].split(":")[1] for i in range(6)] == [f"{i}=t" for i in range(6)]
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_serves_many_answers_in_its_main_thread():
+    verdicts = grading._grade_pairs(_misbehave, [(str(i), "t") for i in range(20)] + [("thread", "t")], 1, 5.0)
+    assert verdicts["thread", "t"] == "True"
+    processes = {verdict.split(":")[0] for verdict in verdicts.values()} - {"True"}
+    assert len(processes) == 1 and str(os.getpid()) not in processes
+
+
+def _append_line(path: str, line: str) -> str:
+    with open(path, "a") as file:
+        file.write(line + "\n")
+    return "right"
+
+
+def test_identical_pairs_are_graded_once(monkeypatch, tmp_path):
+    seen = []
+
+    def grade_pairs(grade, pairs, workers, time_limit_s):
+        seen.extend(dict.fromkeys(pairs))
+        return dict.fromkeys(pairs, "right")
+
+    monkeypatch.setattr(grading, "_grade_pairs", grade_pairs)
+    assert grade_math_verify([("1", "1"), ("1", "1"), (None, "1"), ("1", "2")], 1, 1.0) == [
+        "right",
+        "right",
+        "wrong",
+        "right",
+    ]
+    assert seen == [("1", "1"), ("1", "2")]
+    monkeypatch.undo()
+    log = tmp_path / "graded"
+    grading._grade_pairs(_append_line, [(str(log), "t")] * 3 + [(str(log), "u")], 3, 5.0)
+    assert sorted(log.read_text().split()) == ["t", "u"]
+
+
+def test_a_worker_that_cannot_start_is_an_error_and_no_verdict(monkeypatch):
+    monkeypatch.setattr(grading, "_serve", _die_at_once)
+    with pytest.raises(RuntimeError, match="pip install -r requirements.txt"):
+        grade_math_verify([("7", "7")], workers=1, time_limit_s=5.0)
+
+
+def _die_at_once(connection, grade):
+    os._exit(1)
+
+
+def test_no_pairs_starts_no_process():
+    assert grade_math_verify([], workers=2, time_limit_s=1.0) == []
+    assert grade_math_verify([(None, "1")] * 3, workers=2, time_limit_s=1.0) == ["wrong"] * 3
+
+
+@pytest.mark.parametrize(("workers", "limit"), [(0, 1.0), (1, 0.0), (1, float("nan"))])
+def test_bad_settings_are_refused(workers, limit):
+    with pytest.raises(ValueError, match="at least 1 worker"):
+        grade_math_verify([("7", "7")], workers, limit)

@@ -1,0 +1,60 @@
+"""Count reflection, transition and execution thoughts of sampled answers by SEAL's rule.
+
+Writes one row per answer: update, benchmark, question, sample, tokens, truncated, reflections, transitions, executions.
+"""
+
+import argparse
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+
+from prerl.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
+from prerl.files import write_parquet
+from prerl.thoughts import ThoughtCounter
+
+
+def load_tokenizer(policy: Path) -> Tokenizer:
+    """Tokenizer of the model folder that the manifest `policy` stands in."""
+    path = policy.parent / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: --policy must name the manifest of a model folder that holds it")
+    return Tokenizer.from_file(str(path))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", required=True, type=Path, help="samples of one method and seed")
+    parser.add_argument("--policy", required=True, type=Path, help="manifest of a model with the samples' tokenizer")
+    parser.add_argument("--thoughts", required=True, type=Path, help="output")
+    arguments = parser.parse_args()
+    samples = pq.read_table(arguments.samples, columns=[*SAMPLE_KEY, "token_ids", "finish_reason"])
+    check_unique_samples(samples, arguments.samples)
+    counter = ThoughtCounter.of(load_tokenizer(arguments.policy))
+    responses = samples["token_ids"].to_pylist()
+    reasons = samples["finish_reason"].to_pylist()
+    unknown = sorted(set(reasons) - {"stop", "length"})
+    if unknown:
+        raise ValueError(f"{arguments.samples}: finish_reason {unknown} is neither 'stop' nor 'length'; sample again")
+    counts = [counter.count(token_ids) for token_ids in responses]
+    names = ["reflections", "transitions", "executions"]
+    fields = [
+        *SAMPLE_KEY_FIELDS,
+        pa.field("tokens", pa.int32()),
+        pa.field("truncated", pa.bool_()),
+        *(pa.field(name, pa.int32()) for name in names),
+    ]
+    columns = [
+        *(samples[name].to_pylist() for name in SAMPLE_KEY),
+        [len(token_ids) for token_ids in responses],
+        [reason == "length" for reason in reasons],
+        *([count[i] for count in counts] for i in range(len(names))),
+    ]
+    write_parquet(arguments.thoughts, pa.table(columns, schema=pa.schema(fields)))
+    totals = ", ".join(f"{sum(count[i] for count in counts)} {name}" for i, name in enumerate(names))
+    print(f"counted {len(counts)} answers: {totals} -> {arguments.thoughts}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,23 @@
+"""The key of a sampled answer, shared by the tables samples, grades and thoughts (pyarrow only)."""
+
+from collections import Counter
+from pathlib import Path
+
+import pyarrow as pa
+
+SAMPLE_KEY = ("update", "benchmark", "question", "sample")
+SAMPLE_KEY_FIELDS = [
+    pa.field("update", pa.int32()),
+    pa.field("benchmark", pa.string()),
+    pa.field("question", pa.string()),
+    pa.field("sample", pa.int32()),
+]
+
+
+def check_unique_samples(table: pa.Table, path: Path) -> None:
+    """Raise ValueError when `table`, read from `path`, holds no answer or holds one of them twice."""
+    keys = Counter(zip(*(table[name].to_pylist() for name in SAMPLE_KEY), strict=True))
+    twice = [key for key, rows in keys.items() if rows > 1]
+    if twice or not keys:
+        found = f"the answer {SAMPLE_KEY} = {twice[0]} stands more than once" if twice else "it holds no answer"
+        raise ValueError(f"{path}: {found}; delete it and its sampling state, and run generate_samples again")

@@ -1,0 +1,101 @@
+"""Reflection and transition thoughts by the public rule of SEAL (2504.07986), whose terms the paper's counts use.
+
+A response is split at every token whose text holds a blank line; each piece, lower-cased and stripped, is a thought: a
+reflection, else a transition, else an execution. Pure functions of token ids and a decoder; standard library only.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+REFLECTION_START = "wait"
+REFLECTION_TERMS = (
+    "verify",
+    "make sure",
+    "hold on",
+    "think again",
+    "'s correct",
+    "'s incorrect",
+    "let me check",
+    "seems right",
+)
+TRANSITION_START = "alternatively"
+TRANSITION_TERMS = (
+    "think differenly",  # SEAL's spelling; the published counts were made with it
+    "another way",
+    "another approach",
+    "another method",
+    "another solution",
+    "another strategy",
+    "another technique",
+)
+
+
+class ThoughtCounts(NamedTuple):
+    """Number of thoughts of each kind in one response."""
+
+    reflections: int
+    transitions: int
+    executions: int
+
+
+def classify_thought(text: str) -> str:
+    """Kind of one thought: "reflection", "transition" or "execution", tested in this order.
+
+    >>> [classify_thought(t) for t in ("Wait, another way", "Alternatively, 3", "So 3 + 4 = 7")]
+    ['reflection', 'transition', 'execution']
+    """
+    text = text.lower().strip()
+    if text.startswith(REFLECTION_START) or any(term in text for term in REFLECTION_TERMS):
+        return "reflection"
+    if text.startswith(TRANSITION_START) or any(term in text for term in TRANSITION_TERMS):
+        return "transition"
+    return "execution"
+
+
+def split_thoughts(
+    token_ids: Sequence[int], decode: Callable[[list[int]], str], is_blank_line: Callable[[int], bool]
+) -> list[str]:
+    """Thoughts of one response, lower-cased and stripped, in order; empty pieces are no thoughts.
+
+    A piece is decoded as a whole, because one character may span several byte-level BPE tokens. As in SEAL's code the
+    token that splits belongs to no piece. Two line feeds in two tokens do not split.
+
+    Args:
+        token_ids: the response, special tokens included.
+        decode: ids to text; must skip special tokens, or an end-of-text token would be a thought.
+        is_blank_line: whether the text of this id alone holds a blank line (two line feeds in a row).
+    """
+    ends = [i for i, token in enumerate(token_ids) if is_blank_line(token)]
+    starts = [0, *(end + 1 for end in ends)]
+    pieces = [decode(list(token_ids[a:b])) for a, b in zip(starts, [*ends, len(token_ids)], strict=True) if a < b]
+    thoughts = [piece.lower().strip() for piece in pieces]
+    return [thought for thought in thoughts if thought]
+
+
+def count_thoughts(
+    token_ids: Sequence[int], decode: Callable[[list[int]], str], is_blank_line: Callable[[int], bool]
+) -> ThoughtCounts:
+    """Count the thoughts of one response by kind (arguments: see `split_thoughts`)."""
+    kinds = [classify_thought(thought) for thought in split_thoughts(token_ids, decode, is_blank_line)]
+    return ThoughtCounts(kinds.count("reflection"), kinds.count("transition"), kinds.count("execution"))
+
+
+class ThoughtCounter(NamedTuple):
+    """The rule with one tokenizer; the table of ids that hold a blank line fills as ids are met."""
+
+    decode: Callable[[list[int]], str]
+    is_blank_line: Callable[[int], bool]
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> "ThoughtCounter":
+        """Counter of a `tokenizers.Tokenizer` or a transformers tokenizer: both decode with `skip_special_tokens`."""
+
+        def decode(token_ids: list[int]) -> str:
+            return tokenizer.decode(token_ids, skip_special_tokens=True)
+
+        return cls(decode, cache(lambda token: "\n\n" in decode([token])))
+
+    def count(self, token_ids: Sequence[int]) -> ThoughtCounts:
+        """Counts of one response."""
+        return count_thoughts(token_ids, self.decode, self.is_blank_line)
