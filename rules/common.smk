@@ -71,7 +71,7 @@ MODULES = {
     "figure_alignment": ["plotting", "results", "statistics"],
     "figure_spaces": ["plotting", "results", "statistics"],
     "figure_thoughts": ["plotting", "results", "statistics"],
-    "figure_warmup": ["claims", "plotting", "results", "statistics"],
+    "figure_warmup": ["plotting", "results", "statistics"],
     "figure_passk": ["plotting", "results", "statistics"],
     "figure_dynamics": ["plotting", "results", "statistics"],
     "figure_efficiency": ["plotting", "results", "statistics"],

@@ -1,5 +1,5 @@
-# Needs: kept checkpoints, base models, problems.  Makes: for each method and seed its answers (never changed once sampled),
-# their grades and thoughts; for each model the questions, scores and curves that figures and tables read.
+# Needs: kept checkpoints, base models, problems.  Makes: for each method and seed its answers (never changed once
+# sampled), their grades and thoughts; for each model the questions, scores and curves that figures and tables read.
 
 
 def checkpoints(wildcards):

@@ -27,7 +27,8 @@ rule pretrain_miniature_model:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --manifest {output} > {log} 2>&1"
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --manifest {output}"
+        " > {log} 2>&1"
 
 
 if GENERATED_SETS:
@@ -48,7 +49,8 @@ if GENERATED_SETS:
         conda:
             "../envs/train.yaml"
         shell:
-            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --outputs {output} > {log} 2>&1"
+            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --outputs {output}"
+            " > {log} 2>&1"
 
 
 rule download_model:

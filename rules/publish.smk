@@ -1,6 +1,6 @@
 # Needs: questions, scores and curves of each model, alignment of each base.
-# Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html. Each target is a rule without
-# wildcards, so `snakemake --cores 2 figure_thoughts` draws one.
+# Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html. Each target is a rule
+# without wildcards, so `snakemake --cores 2 figure_thoughts` draws one.
 localrules:
     report,
 
@@ -48,7 +48,8 @@ def publish_settings():
         updates=SCALE["training"]["updates"],
         reference_updates=SCALE["evaluation"]["reference_updates"],
         switch_update=METHODS[warmup_method].trunk_update,
-        validation_answers=validation["samples"] * sum(questions_of(PROBLEM_SETS[name]) for name in validation["benchmarks"]),
+        validation_answers=sum(questions_of(PROBLEM_SETS[name]) for name in validation["benchmarks"])
+        * validation["samples"],
         prompts_per_update=SCALE["training"]["prompts_per_update"],
     )
 

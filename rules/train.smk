@@ -1,5 +1,5 @@
-# Needs: base models, problems.  Makes: for each method and seed its metrics, validation and kept checkpoints. A method of
-# several phases trains its last one; reincarnate_policy hands it the checkpoint of the method that trained the others.
+# Needs: base models, problems.  Makes: for each method and seed its metrics, validation and kept checkpoints. A method
+# of several phases trains its last one; reincarnate_policy hands it the checkpoint of its trunk, which trained the others.
 
 
 def start_manifest(wildcards):
@@ -26,6 +26,7 @@ def train_settings(wildcards):
         validation={
             "updates": scheduled_updates(SCALE["validation"]["schedule"], method),
             "samples": SCALE["validation"]["samples"],
+            "sampling": sampling(SCALE["validation"]["max_new_tokens"]),
         },
     )
 

@@ -15,8 +15,9 @@ def main() -> None:
     arguments = parser.parse_args()
     data = arguments.settings
     raise SystemExit(
-        f"download_data needs the downloader of real problems, which this version does not have yet: {arguments.file} "
-        f"would be {data['url']} (sha256 {data['sha256']}). Use `--config scale=miniature`, whose problems are generated."
+        "download_data needs the downloader of real problems, which this version does not have yet: "
+        f"{arguments.file} would be {data['url']} (sha256 {data['sha256']}). "
+        "Use `--config scale=miniature`, whose problems are generated."
     )
 
 

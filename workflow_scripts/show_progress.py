@@ -94,7 +94,7 @@ def describe(planned: Counter, finished: Counter, updates: int, done: int, elaps
         return others + SECONDS["train_policy"] * trained
 
     share = work(finished, done) / work(planned, updates)
-    left = f", about {duration(elapsed_s * (1 - share) / share)} left" if share > 0.02 else ""
+    left = f", about {duration(elapsed_s * (1 - share) / share)} left" if share > 0.05 else ""
     trained = f" · updates {done}/{updates}" if updates else ""
     return f"jobs {finished.total()}/{planned.total()}{trained} · {duration(elapsed_s)} gone{left}"
 
@@ -106,6 +106,7 @@ class Output:
         self.stream = file.open(encoding="utf-8")
         self.finished: Counter = Counter()
         self.in_error = False
+        self.stopped = False  # by the user; then the ends of the jobs are no news
         self.rest = ""
 
     def follow(self) -> None:
@@ -115,7 +116,7 @@ class Output:
             if found := FINISHED.match(line):
                 self.finished[found[1]] += 1
             self.in_error = bool(ERROR.match(line)) or (self.in_error and not ROUTINE.match(line))
-            if self.in_error:
+            if self.in_error and not self.stopped:
                 print(line, file=sys.stderr, flush=True)
 
 
@@ -127,12 +128,15 @@ def run(command: list[str], log: Path, plan: Plan, updates: int, state: Path) ->
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
 
+    output = Output(log)
+
     def pass_on(number: int, _frame: object) -> None:
+        output.stopped = True
+        print("Stopping the jobs …", file=sys.stderr, flush=True)
         os.killpg(child.pid, number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, pass_on)
-    output = Output(log)
     while True:
         try:
             code = child.wait(timeout=1)

@@ -198,7 +198,7 @@ def _evaluated(name: str, chain: tuple[Phase, ...], evaluation: Mapping) -> tupl
         asked.append(("evaluation.reference_updates.rl", reference["rl"]))
     for key, update in asked:
         if not first <= update <= last:
-            raise ConfigError(f"{key}: {update} is no update of {name}, which does {first} to {last}; choose one of them")
+            raise ConfigError(f"{key}: {update} is no update of {name}, which trains {first} to {last}; choose one")
         updates.add(update)
     return tuple(sorted(updates))
 

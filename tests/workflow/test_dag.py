@@ -1,0 +1,207 @@
+"""The plan that snakemake makes: job counts by hand, and what an edit reruns. No job runs here but in `smoke_run`."""
+
+import os
+import time
+
+import pytest
+from checkouts import copy_checkout, planned_jobs, planned_runs, snakemake
+
+FIGURES = [
+    "figure_alignment",
+    "figure_spaces",
+    "figure_thoughts",
+    "figure_warmup",
+    "figure_passk",
+    "figure_dynamics",
+    "figure_efficiency",
+]
+TABLES = ["table_main", "table_warmup_space", "table_claims"]
+PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "all"], 1)
+
+
+def plan(models, seeds, methods, continued):
+    """Jobs of `models` x `seeds`, `methods` trained (the base is evaluated beside them), `continued` from a trunk."""
+    runs = models * seeds
+    evaluated = runs * (methods + 1)
+    return PUBLISHED | {
+        "sample_rollouts": runs,
+        "measure_gradient_alignment": runs,
+        "train_policy": runs * methods,
+        "reincarnate_policy": runs * continued,
+        "generate_samples": evaluated,
+        "grade_samples": evaluated,
+        "count_thoughts": evaluated,
+        "aggregate_scores": models,
+    }
+
+
+def test_default_plan(checkout):
+    # 8 methods of the paper, the sweep's S = 10, 30, 40; of these dsrl, nsr_rl_warmup and the sweep are continued
+    jobs = plan(models=1, seeds=5, methods=11, continued=5)
+    assert planned_jobs(checkout) == jobs | {"pretrain_miniature_model": 5, "prepare_miniature_data": 1}
+
+
+def test_smoke_plan(checkout):
+    jobs = plan(models=1, seeds=2, methods=9, continued=3)
+    jobs |= {"pretrain_miniature_model": 2, "prepare_miniature_data": 1}
+    assert planned_jobs(checkout, "--config", "scale=smoke") == jobs
+
+
+def test_paper_plan(checkout):
+    # sweep S = 5, 10, 15, 25, 30, 50; train file and six benchmarks; the hub's model serves every seed
+    jobs = plan(models=2, seeds=3, methods=14, continued=8)
+    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7}
+    assert planned_jobs(checkout, "--config", "scale=paper") == jobs
+
+
+@pytest.mark.parametrize("target", [*FIGURES, *TABLES, "report"])
+def test_each_target_has_its_name(checkout, target):
+    result = snakemake(checkout, "-n", "--quiet", "--", target)
+    assert result.returncode == 0, result.stdout
+    assert target in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "    seeds: [1, 2]\n",
+            "    seeds: [1, 2]\n    sede: 3\n",
+            "scales.smoke: Additional properties are not allowed ('sede'",
+        ),
+        ("      samples: 4\n", "      samples: 4\n      samples: 5\n", "the key 'samples' stands twice"),
+        (
+            "warmup_sweep: {updates: [2]}",
+            "warmup_sweep: {updates: [9]}",
+            "ends at update 9, beyond training.updates: 3",
+        ),
+    ],
+)
+def test_a_wrong_configuration_stops_before_any_job(tmp_path, old, new, said):
+    folder = copy_checkout(tmp_path / "workflow")
+    config = folder / "config.yaml"
+    text = config.read_text()
+    assert text.count(old) == 1
+    config.write_text(text.replace(old, new))
+    result = snakemake(folder, "--cores", "1", "--config", "scale=smoke")
+    assert result.returncode == 1
+    assert "the configuration cannot be used" in result.stdout and said in result.stdout
+    assert "Traceback" not in result.stdout
+    assert not (folder / "results").exists()
+
+
+def test_an_unknown_scale_is_refused(checkout):
+    result = snakemake(checkout, "-n", "--config", "scale=huge")
+    assert result.returncode == 1
+    assert "scale: 'huge' is none of miniature, smoke, paper" in result.stdout
+
+
+def test_a_job_of_the_paper_scale_says_what_it_needs(tmp_path):
+    folder = copy_checkout(tmp_path / "workflow")
+    for target in ("results/paper/qwen3-4b/base/model/manifest.json", "results/paper/data/amc23.parquet"):
+        result = snakemake(folder, "--cores", "1", "--config", "scale=paper", "--", target)
+        assert result.returncode == 1
+        assert "which this version does not have yet" in result.stdout
+        assert not (folder / target).exists()
+
+
+class TestReruns:
+    """What a change reruns once everything is made."""
+
+    ALWAYS_AFTER = {"report", "all"}
+
+    @pytest.fixture
+    def edit(self, smoke_run):
+        """edit(file, old, new): change a file of the finished run; restored afterwards, its time as well."""
+        changed = []
+
+        def change(name, old, new):
+            file = smoke_run / name
+            text, status = file.read_text(), file.stat()
+            assert old in text
+            changed.append((file, text, status))
+            file.write_text(text.replace(old, new, 1))
+
+        yield change
+        for file, text, status in reversed(changed):
+            file.write_text(text)
+            os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    @staticmethod
+    def jobs(smoke_run):
+        return planned_jobs(smoke_run, "--config", "scale=smoke")
+
+    @staticmethod
+    def runs(smoke_run):
+        return planned_runs(smoke_run, "--config", "scale=smoke")
+
+    def test_everything_is_made(self, smoke_run):
+        results = smoke_run / "results/smoke"
+        for target in FIGURES:
+            assert all((results / f"figures/{target}.{suffix}").stat().st_size for suffix in ("pdf", "png"))
+        for target in TABLES:
+            assert all((results / f"tables/{target}.{suffix}").stat().st_size for suffix in ("csv", "md"))
+        report = (results / "report.html").read_text()
+        assert all(target in report for target in [*FIGURES, *TABLES])
+        assert self.jobs(smoke_run) == {}
+
+    def test_logs_and_benchmarks_mirror_the_rules(self, smoke_run):
+        results = smoke_run / "results/smoke"
+        names = {file.name for file in (results / "benchmarks").iterdir()}
+        assert names == {file.name for file in (results / "logs").iterdir() if file.is_dir()}
+        assert names >= {"train_policy", "generate_samples", "report"}
+        assert (results / "logs/train_policy/miniature_dsrl_seed1.log").is_file()
+
+    def test_a_touch_reruns_nothing(self, smoke_run):
+        files = [*(smoke_run / "workflow_scripts").rglob("*.py"), smoke_run / "config.yaml", *smoke_run.glob("rules/*")]
+        later = time.time() + 60
+        for file in files:
+            os.utime(file, (later, later))
+        assert self.jobs(smoke_run) == {}
+
+    def test_an_edit_of_the_objective_reruns_training(self, smoke_run, edit):
+        edit("workflow_scripts/prerl/objectives.py", "import", "# a comment\nimport")
+        jobs = self.jobs(smoke_run)
+        assert jobs["train_policy"] == 18
+        assert jobs["reincarnate_policy"] == 6 and jobs["table_claims"] == 1
+        assert not {"pretrain_miniature_model", "sample_rollouts", "measure_gradient_alignment"} & set(jobs)
+
+    @pytest.mark.parametrize("figure", ["figure_thoughts", "figure_efficiency"])
+    def test_an_edit_of_a_plot_reruns_that_plot(self, smoke_run, edit, figure):
+        edit(f"workflow_scripts/{figure}.py", "import", "# a comment\nimport")
+        assert set(self.jobs(smoke_run)) == {figure} | self.ALWAYS_AFTER
+
+    def test_an_edit_of_the_counter_samples_nothing(self, smoke_run, edit):
+        edit("workflow_scripts/count_thoughts.py", "import", "# a comment\nimport")
+        jobs = self.jobs(smoke_run)
+        assert jobs["count_thoughts"] == 20 and "generate_samples" not in jobs and "train_policy" not in jobs
+
+    def test_one_methods_setting_reruns_that_method_alone(self, smoke_run, edit):
+        old = "psr_prerl:\n    phases: [{space: pretrain, samples: positive, updates: rest}]"
+        edit("config.yaml", old, old.replace("rest}", "rest, coefficient: 0.5}"))
+        assert self.runs(smoke_run) == {"psr_prerl/1", "psr_prerl/2"}
+        jobs = self.jobs(smoke_run)
+        assert jobs["generate_samples"] == jobs["grade_samples"] == jobs["count_thoughts"] == 2
+        assert "reincarnate_policy" not in jobs
+
+    def test_the_second_phase_of_dsrl_leaves_its_trunk(self, smoke_run, edit):
+        second = "      - {space: posttrain, samples: all, updates: rest}\n  nsr_rl_warmup"
+        edit("config.yaml", second, second.replace("rest}", "rest, optimizer: fresh}"))
+        assert {run.split("/")[0] for run in self.runs(smoke_run)} == {"dsrl", "dsrl_s2"}  # the sweep has dsrl's phases
+
+    def test_more_samples_train_nothing(self, smoke_run, edit):
+        edit("config.yaml", "evaluation: {samples: 2,", "evaluation: {samples: 3,")
+        jobs = self.jobs(smoke_run)
+        assert jobs["generate_samples"] == 20 and "train_policy" not in jobs
+
+    def test_a_seed_more_trains_that_seed(self, smoke_run, edit):
+        edit("config.yaml", "    seeds: [1, 2]\n", "    seeds: [1, 2, 3]\n")
+        assert {run.split("/")[1] for run in self.runs(smoke_run)} == {"3"}
+        assert self.jobs(smoke_run)["pretrain_miniature_model"] == 1
+
+    def test_one_nsr_prerl_run_serves_dsrl_and_the_sweep(self, smoke_run):
+        folder = smoke_run / "results/smoke/miniature"
+        assert len(list(folder.glob("nsr_prerl/seed*/metrics.parquet"))) == 2
+        kept = {file.name for file in (folder / "nsr_prerl/seed1/checkpoints").iterdir() if file.is_dir()}
+        assert kept == {"update000001", "update000002", "update000003"}
+        assert not list(folder.glob("dsrl*/seed*/checkpoints/update000001"))
