@@ -129,6 +129,14 @@ def test_grade_samples_refuses_incomplete_input(tmp_path, questions):
     fail("stands twice", *grade(samples, questions, output))
 
 
+def test_a_missing_math_verify_is_an_error_and_makes_nothing_unscorable(tmp_path, questions, monkeypatch):
+    (tmp_path / "stubs").mkdir()
+    (tmp_path / "stubs" / "math_verify.py").write_text("raise ImportError('not installed')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "stubs"))
+    samples = write_samples(tmp_path / "samples.parquet", TEXTS)
+    fail("a grading worker did not start", *grade(samples, questions, tmp_path / "out" / "grades.parquet"))
+
+
 def write_tokenizer(folder):
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<eos>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()

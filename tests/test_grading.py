@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import threading
 import time
 
@@ -62,6 +63,8 @@ def _misbehave(boxed: str, truth: str) -> str:
         os._exit(3)
     if boxed == "raise":
         raise RecursionError("as SymPy does")
+    if boxed == "limit":
+        return str(resource.getrlimit(resource.RLIMIT_AS)[0])
     if boxed == "memory":
         return str(len(bytearray(6 << 30)))
     if boxed == "hang":
@@ -84,10 +87,11 @@ def test_killed_crashed_and_raising_answers_are_unscorable_alone(workers):
     assert not multiprocessing.active_children()
 
 
-def test_a_worker_serves_many_answers_in_its_main_thread():
-    verdicts = grading._grade_pairs(_misbehave, [(str(i), "t") for i in range(20)] + [("thread", "t")], 1, 5.0)
-    assert verdicts["thread", "t"] == "True"
-    processes = {verdict.split(":")[0] for verdict in verdicts.values()} - {"True"}
+def test_a_worker_serves_many_answers_in_its_main_thread_with_bounded_memory():
+    verdicts = grading._grade_pairs(_misbehave, [(name, "t") for name in ["thread", "limit", *"0123456789"]], 1, 5.0)
+    assert verdicts.pop(("thread", "t")) == "True"
+    assert verdicts.pop(("limit", "t")) == str(4 << 30)
+    processes = {verdict.split(":")[0] for verdict in verdicts.values()}
     assert len(processes) == 1 and str(os.getpid()) not in processes
 
 
