@@ -102,8 +102,8 @@ def row_weights(
 
     tokens_R: tokens in the loss mask of each row (int64). lengths: prompt + response tokens of each row, which verl
     packs by in both spaces (dp_actor.py packs once for both losses). global: 1 / (all counting tokens). official:
-    within each micro-batch 1 / (its counting tokens) times its share of the rank's rows, averaged over ranks; a micro-batch without
-    a counting token gives nothing.
+    within each micro-batch 1 / (its counting tokens) times its share of the rank's rows, averaged over ranks; a
+    micro-batch without a counting token gives nothing.
     """
     counting_tokens_R = tokens_R * counting_R
     if objective.token_mean == "global":
@@ -174,20 +174,23 @@ def balanced_partition(lengths: list[int], parts: int, equal_size: bool) -> list
 
     equal_size: every group gets len(lengths) / parts items. [8, 7, 6, 5, 4] in two gives sums 16 and 14.
     """
-    # a state is `parts` (sum, items) groups, largest first; the two states of largest spread are merged, big with small
+
+    def state(groups: list[tuple[int, int, list[int]]]) -> tuple:
+        # (key, groups): groups of (sum, count, items), largest first; the key puts the largest spread first and settles
+        # ties as verl does, by the larger first group
+        groups = sorted(groups, reverse=True)
+        total, count, items = groups[0]
+        return (groups[-1][0] - total, -total, -count, [-item for item in items]), groups
+
     order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     step = parts if equal_size else 1
-    heap: list[tuple[int, int, list[tuple[int, list[int]]]]] = []
-    for number, start in enumerate(range(0, len(order), step)):
-        groups = [(lengths[i], [i]) for i in reversed(order[start : start + step])]
-        groups += [(0, [])] * (parts - len(groups))
-        heap.append((groups[-1][0] - groups[0][0], number, groups))
+    heap = []
+    for start in range(0, len(order), step):
+        groups = [(lengths[i], 1, [i]) for i in order[start : start + step]]
+        heap.append(state(groups + [(0, 0, [])] * (parts - len(groups))))
     heapq.heapify(heap)
-    number = len(heap)
-    while len(heap) > 1:
-        first, second = heapq.heappop(heap)[2], heapq.heappop(heap)[2]
-        merged = [(a + b, x + y) for (a, x), (b, y) in zip(first, reversed(second), strict=True)]
-        merged.sort(key=lambda group: (-group[0], group[1]))
-        heapq.heappush(heap, (merged[-1][0] - merged[0][0], number, merged))
-        number += 1
-    return [sorted(items) for _, items in heap[0][2]]
+    while len(heap) > 1:  # the two states of largest spread are merged, big groups with small ones
+        first, second = heapq.heappop(heap)[1], heapq.heappop(heap)[1]
+        pairs = zip(first, reversed(second), strict=True)
+        heapq.heappush(heap, state([(a + b, m + n, x + y) for (a, m, x), (b, n, y) in pairs]))
+    return [sorted(items) for _, _, items in heap[0][1]]
