@@ -116,8 +116,13 @@ class Trainer:
                 f"{settings.prompts_per_update}: lower it or give more problems"
             )
         self.state = state / fingerprint(settings, [start, train, *code])[:16]
-        for name in ("checkpoints", "metrics", "validation"):
-            (self.state / name).mkdir(parents=True, exist_ok=True)
+        # validation changes no weights: its settings make its own records foreign, not the state
+        self.records = {
+            "metrics": self.state / "metrics",
+            "validation": self.state / "validation" / validation_key(settings, validation)[:16],
+        }
+        for folder in (self.state / "checkpoints", *self.records.values()):
+            folder.mkdir(parents=True, exist_ok=True)
         self.update = self._resume_point()
         folder = self.start if self.update < settings.first_update else self._checkpoint(self.update)
         checkpoints.verify(folder / checkpoints.MANIFEST)
@@ -157,7 +162,7 @@ class Trainer:
         return [update for update in s.validation_updates if first <= update <= s.last_update]
 
     def _record(self, kind: str, update: int) -> Path:
-        return self.state / kind / f"update{update:06d}.json"
+        return self.records[kind] / f"update{update:06d}.json"
 
     def run(self, output: Path) -> None:
         """Train to the last update, then publish metrics, validation and kept checkpoints under `output`."""
@@ -320,7 +325,7 @@ class Trainer:
             rows = [json.loads(self._record(kind, update).read_text()) for update in updates]
             if kind == "validation":
                 rows = [row for several in rows for row in several]
-            write_parquet(output / f"{kind}.parquet", pa.Table.from_pylist(rows))
+            write_parquet(output / f"{kind}.parquet", table_of(rows))
         manifests = {}
         for update in s.kept_updates:
             source = checkpoints.verify(self._checkpoint(update) / checkpoints.MANIFEST)
@@ -363,3 +368,17 @@ def fingerprint(settings: TrainSettings, files: list[Path]) -> str:
         "versions": [torch.__version__, transformers.__version__, np.__version__, platform.python_version()],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def table_of(rows: list[dict]) -> pa.Table:
+    """Rows as a table; a column without any value is float64 (no right sample ever: null log-probs)."""
+    table = pa.Table.from_pylist(rows)
+    fields = [field.with_type(pa.float64()) if pa.types.is_null(field.type) else field for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def validation_key(settings: TrainSettings, files: list[Path]) -> str:
+    """Hex digest of all that decides a validation besides the policy: samples, sampling and question files."""
+    parts = [settings.validation_samples, settings.validation_sampling.__dict__]
+    parts += [[path.stem, checkpoints.sha256_of(path)] for path in files]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
