@@ -74,18 +74,19 @@ def temporary_folder(folder: Path) -> Path:
     return temporary
 
 
-def verify(manifest: Path) -> Path:
+RERUN = "rerun the job that makes it (where Snakemake takes that for done, delete its checkpoints/manifest.json first)"
+
+
+def verify(manifest: Path, remedy: str = RERUN) -> Path:
     """The folder of `manifest` after checking each file's presence, size and sha256. Raises CheckpointError."""
     if not manifest.is_file():
-        raise CheckpointError(f"{manifest} is missing: the checkpoint was not finished; rerun the job that makes it")
+        raise CheckpointError(f"{manifest} is missing: the checkpoint was not finished; {remedy}")
     for name, entry in json.loads(manifest.read_text())["files"].items():
         path = manifest.parent / name
         if not path.is_file():
-            raise CheckpointError(f"{path} is missing though {manifest} lists it: rerun the job that makes it")
+            raise CheckpointError(f"{path} is missing though {manifest} lists it: {remedy}")
         if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
-            raise CheckpointError(
-                f"{path} is damaged (size or sha256 differs from {manifest}): rerun the job that makes it"
-            )
+            raise CheckpointError(f"{path} is damaged (size or sha256 differs from {manifest}): {remedy}")
     return manifest.parent
 
 

@@ -124,8 +124,17 @@ class Trainer:
         for folder in (self.state / "checkpoints", *self.records.values()):
             folder.mkdir(parents=True, exist_ok=True)
         self.update = self._resume_point()
-        folder = self.start if self.update < settings.first_update else self._checkpoint(self.update)
-        checkpoints.verify(folder / checkpoints.MANIFEST)
+        if self.update < settings.first_update:
+            folder = self.start
+            moments = (folder / checkpoints.OPTIMIZER).is_file()
+            if settings.first_update > 1 and moments != (settings.optimizer == "keep"):
+                raise checkpoints.CheckpointError(
+                    f"{start} does not fit the phase's `optimizer: {settings.optimizer}` (`keep` needs AdamW moments, "
+                    "`fresh` none): make it again with reincarnate_policy"
+                )
+        else:
+            remedy = "delete the folder and start the job again; it goes on from the checkpoint before"
+            folder = checkpoints.verify(self._checkpoint(self.update) / checkpoints.MANIFEST, remedy)
         self.tokenizer = load_tokenizer(folder)
         self.prefix_id = prefix_token_id(self.tokenizer, settings.prompt.prefix_token)
         self.model = checkpoints.load_model(folder)
@@ -360,14 +369,6 @@ class Stopwatch:
         return self._laps | {"seconds_total": self._last - self._start}
 
 
-def fingerprint(settings: TrainSettings, files: list[Path]) -> str:
-    """Hex digest of all that decides the trajectory: settings, start, data, code, library and Python versions."""
-    parts = {
-        "settings": settings.trajectory(),
-        "files": [checkpoints.sha256_of(path) for path in files],
-        "versions": [torch.__version__, transformers.__version__, np.__version__, platform.python_version()],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 def table_of(rows: list[dict]) -> pa.Table:
     """Rows as a table; a column without any value is float64 (no right sample ever: null log-probs)."""
     table = pa.Table.from_pylist(rows)
@@ -382,3 +383,11 @@ def validation_key(settings: TrainSettings, files: list[Path]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
+def fingerprint(settings: TrainSettings, files: list[Path]) -> str:
+    """Hex digest of all that decides the trajectory: settings, start, data, code, library and Python versions."""
+    parts = {
+        "settings": settings.trajectory(),
+        "files": [checkpoints.sha256_of(path) for path in files],
+        "versions": [torch.__version__, transformers.__version__, np.__version__, platform.python_version()],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
