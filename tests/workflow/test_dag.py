@@ -185,7 +185,7 @@ class TestReruns:
         assert "reincarnate_policy" not in jobs
 
     def test_the_second_phase_of_dsrl_leaves_its_trunk(self, smoke_run, edit):
-        second = "      - {space: posttrain, samples: all, updates: rest}\n  nsr_rl_warmup"
+        second = "          - {space: posttrain, samples: all, updates: rest}\n      nsr_rl_warmup"
         edit("config.yaml", second, second.replace("rest}", "rest, optimizer: fresh}"))
         assert {run.split("/")[0] for run in self.runs(smoke_run)} == {"dsrl", "dsrl_s2"}  # the sweep has dsrl's phases
 
