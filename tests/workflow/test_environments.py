@@ -1,4 +1,4 @@
-"""Versions: the job environments are pinned exactly and agree with requirements.txt; profiles/default stays harmless."""
+"""The job environments are pinned exactly and agree with requirements.txt; profiles/default stays harmless."""
 
 import re
 
