@@ -87,7 +87,7 @@ def pretrain(
 ) -> list[float]:
     """Next-token training on the answers of fresh documents; returns the mean loss (nats per token) of every update.
 
-    Muon for the matrices of the layers, AdamW for the rest, both decaying linearly to zero over the last half.
+    Muon for the matrices of the layers, AdamW for the rest, both decaying linearly to zero over the last 30 %.
     `report(update, loss)` is called after each update.
     """
     rng = random.Random(seed)
@@ -99,7 +99,7 @@ def pretrain(
         torch.optim.AdamW(rest, lr=adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.99)),
     ]
     schedule = [
-        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min(1.0, 2 * (1 - step / updates))) for o in optimizers
+        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min(1.0, (1 - step / updates) / 0.3)) for o in optimizers
     ]
     losses = []
     model.train()
