@@ -93,8 +93,8 @@ class TrainSettings:
         )
 
     def trajectory(self) -> dict:
-        """The settings that change weights; where to stop, keep or validate does not."""
-        free = {"last_update", "kept_updates", "optimizer_updates"}
+        """The settings that change weights or metrics; where to stop, keep, save or validate does not."""
+        free = {"last_update", "kept_updates", "optimizer_updates", "checkpoint_every", "max_gap_nats"}
         values = {k: v for k, v in self.__dict__.items() if k not in free and not k.startswith("validation")}
         return json.loads(json.dumps(values, default=lambda value: value.__dict__))
 
