@@ -116,15 +116,16 @@ def test_p_of_y_is_p_of_y_given_x_when_x_is_the_prefix_and_only_then(model, rows
     assert (without - given_x).abs().mean() > 0.05
 
 
-def test_log_softmax_is_float32_with_a_bfloat16_model(model, rows):
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_softmax_is_float32_with_a_bfloat16_model(model, rows, temperature):
     half = copy.deepcopy(model).to(torch.bfloat16)
     with torch.no_grad():
-        ours = response_logprobs(half, *rows)
+        ours = response_logprobs(half, *rows, temperature)
         hidden, targets = response_hidden(half, *rows)
         logits = half.lm_head(hidden)
-        statistics = token_statistics(half, *rows)
+        statistics = token_statistics(half, *rows, temperature)
     assert logits.dtype == torch.bfloat16 and ours.dtype == torch.float32 == statistics.logprobs.dtype
-    expected = logits.double().log_softmax(-1).gather(1, targets[:, None])[:, 0]
+    expected = (logits.double() / temperature).log_softmax(-1).gather(1, targets[:, None])[:, 0]
     torch.testing.assert_close(ours.double(), expected, atol=1e-5, rtol=0)
     torch.testing.assert_close(statistics.logprobs.double(), expected, atol=1e-5, rtol=0)
 

@@ -53,8 +53,9 @@ def test_the_standard_deviation_has_ddof_1_and_epsilon_1e_6():
 @pytest.mark.parametrize("reward", [0.0, 1.0, 0.1, 1 / 3])
 @pytest.mark.parametrize("divide_by_std", [True, False])
 def test_a_group_that_agrees_gets_exact_zeros(reward, divide_by_std):
-    rewards, groups = torch.full((7,), reward), torch.zeros(7, dtype=torch.long)
-    assert torch.equal(group_advantages(rewards, groups, divide_by_std), torch.zeros(7))
+    for dtype in (torch.float32, torch.float64):  # seven times 0.1 is not 0.7 in float64
+        rewards, groups = torch.full((7,), reward, dtype=dtype), torch.zeros(7, dtype=torch.long)
+        assert torch.equal(group_advantages(rewards, groups, divide_by_std), torch.zeros(7))
 
 
 def test_group_identity_survives_a_permutation():

@@ -232,6 +232,11 @@ def test_changed_settings_make_the_state_foreign(shop, straight, changed):
     assert shop.trainer("straight", job()).update == 6  # and the old one is as it was
 
 
+@pytest.mark.parametrize("changed", [{"checkpoint_every": 2}, {"max_gap_nats": 1.0}])
+def test_settings_that_change_no_weights_keep_the_state(shop, straight, changed):
+    assert shop.trainer("straight", job(training=changed)).update == 6
+
+
 def test_changed_code_start_or_problems_make_the_state_foreign(shop, straight, tmp_path):
     code = tmp_path / "code.py"
     code.write_text("one = 2\n")

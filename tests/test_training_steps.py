@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file
 
 import prerl.trainer
+from prerl.objectives import row_weights
 from prerl.samplers import TransformersSampler
 from prerl.trainer import TrainSettings
 from tiny import EOS, PREFIX
-from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, make_problems, metrics
+from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, make_problems, metrics, next_ids
 
 TESTS = Path(__file__).parent
 OFFICIAL = {"token_mean": {"mode": "official", "max_tokens_per_micro_batch": 60, "ranks": 2}}
@@ -76,6 +77,25 @@ def test_trained_rows_contexts_and_ends(shop, monkeypatch, method, eos_in_mask):
     on_policy = -(weights * advantages * tokens).sum().item()  # ratio 1 everywhere
     assert seen["metrics"]["loss"] == pytest.approx(on_policy, abs=1e-6)
     assert seen["metrics"]["clip_fraction"] == 0.0
+
+
+def test_the_official_mean_packs_by_prompt_and_whole_response_in_both_spaces(shop, monkeypatch):
+    phase = {**PRETRAIN_NEGATIVE, "eos_in_mask": False}
+    trainer = shop.trainer("packing", job(phase, {"prompts_per_update": 8, **OFFICIAL}))
+    seen = captured_step(trainer, monkeypatch)
+    graded, (_, _, _, _, responses, advantages, weights) = seen["graded"], seen["arguments"]
+    tokens = torch.tensor([len(response) for response in responses])
+    whole = [len(c) + len(r.token_ids) for c, r in zip(graded.contexts, graded.rollouts, strict=True)]
+    expected = row_weights(tokens, advantages < 0, trainer.settings.objective, whole)
+    assert torch.equal(weights, expected)
+    for other in (tokens.tolist(), [len(rollout.token_ids) for rollout in graded.rollouts]):
+        assert not torch.allclose(row_weights(tokens, advantages < 0, trainer.settings.objective, other), expected)
+
+
+def test_a_problem_met_again_in_the_next_epoch_is_sampled_anew(shop, tmp_path):
+    trainer = shop.trainer("epochs", job(), train=make_problems(tmp_path / "train.parquet", 4))
+    assert sorted(trainer.batch(1)[0]) == sorted(trainer.batch(2)[0])
+    assert sorted(next_ids(trainer, 1)) != sorted(next_ids(trainer, 2))
 
 
 @pytest.mark.parametrize("method", PHASES)
