@@ -38,7 +38,7 @@ rule generate_samples:
             sampling=sampling(SCALE["evaluation"]["max_new_tokens"]),
         ),
         policies=policies,
-        state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}/samples",
+        state=f"{R}/state/samples/{{model}}/{{method}}/seed{{seed}}",
     log:
         f"{R}/logs/generate_samples/{JOB}.log",
     benchmark:

@@ -31,26 +31,26 @@ rule pretrain_miniature_model:
         " > {log} 2>&1"
 
 
-if GENERATED_SETS:
-
-    rule prepare_miniature_data:
-        input:
-            code=code("prepare_miniature_data"),
-        output:
-            problems_of(GENERATED_SETS),
-        params:
-            settings=settings(
-                seed=SCALE["data"]["seed"], sets={name: PROBLEM_SETS[name]["generated"] for name in GENERATED_SETS}
-            ),
-        log:
-            f"{R}/logs/prepare_miniature_data/all.log",
-        benchmark:
-            f"{R}/benchmarks/prepare_miniature_data/all.tsv"
-        conda:
-            "../envs/train.yaml"
-        shell:
-            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --outputs {output}"
-            " > {log} 2>&1"
+rule prepare_miniature_data:
+    input:
+        code=code("prepare_miniature_data"),
+    output:
+        f"{R}/data/{{set}}.parquet",
+    params:
+        settings=lambda wildcards: settings(
+            seed=SCALE["data"]["seed"], set=wildcards.set, **PROBLEM_SETS[wildcards.set]["generated"]
+        ),
+    log:
+        f"{R}/logs/prepare_miniature_data/{{set}}.log",
+    benchmark:
+        f"{R}/benchmarks/prepare_miniature_data/{{set}}.tsv"
+    wildcard_constraints:
+        set=any_of(GENERATED_SETS),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --problems {output}"
+        " > {log} 2>&1"
 
 
 rule download_model:

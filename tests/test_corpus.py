@@ -21,6 +21,7 @@ from prerl.corpus import (
     careful_answer,
     corpus_document,
     direct_answer,
+    is_held_out,
     problem_set,
     random_problem,
 )
@@ -176,35 +177,38 @@ def test_the_grader_agrees_with_the_written_digit(documents):
 
 
 def test_problem_sets_are_disjoint_of_the_asked_lengths_and_end_where_there_are_no_more():
-    rng, taken = random.Random(0), set()
-    first = problem_set(rng, [2], 300, taken)
-    second = problem_set(rng, [2, 3], 300, taken)
-    texts = [problem.text for problem in first + second]
-    assert len(set(texts)) == 600 == len(taken)
-    assert {len(problem.operators) for problem in first} == {2}
-    assert {len(problem.operators) for problem in second} == {2, 3}
-    with pytest.raises(ValueError, match="ask for fewer questions"):
-        problem_set(random.Random(0), [1], 301, set())  # 10 * 3 * 10 expressions of one operation
-    assert len(problem_set(random.Random(0), [1], 295, set())) == 295
+    trained = problem_set(random.Random(0), [2, 3], 300, held_out=False)
+    held_out = problem_set(random.Random(0), [2, 3], 300, held_out=True)
+    texts = [problem.text for problem in trained + held_out]
+    assert len(set(texts)) == 600
+    assert {len(problem.operators) for problem in trained} == {2, 3}
+    everything = {Problem((a, b), o).text for a in range(10) for b in range(10) for o in "+-*"}
+    both = [
+        len(problem_set(random.Random(0), [1], n, held_out))
+        for held_out in (True, False)
+        for n in [sum(is_held_out(Problem((int(t[0]), int(t[2])), t[1])) == held_out for t in everything)]
+    ]
+    assert sum(both) == 300  # every expression of one operation is in one of the two pools
+    with pytest.raises(ValueError, match="ask for fewer"):
+        problem_set(random.Random(0), [1], both[0] + 1, held_out=True)
 
 
-def test_prepared_files_are_disjoint_reproducible_and_checked_by_name(tmp_path):
-    def prepare(folder, sets, names):
+def test_prepared_files_are_disjoint_and_reproducible(tmp_path):
+    def prepare(folder, name, wanted):
         command = [sys.executable, SCRIPTS / "prepare_miniature_data.py", "--settings"]
-        command += [json.dumps({"seed": 0, "sets": sets}), "--outputs", *(folder / f"{name}.parquet" for name in names)]
-        return subprocess.run(command, capture_output=True, text=True)
+        command += [json.dumps({"seed": 0, "set": name, **wanted}), "--problems", folder / f"{name}.parquet"]
+        subprocess.run(command, check=True)
+        return pq.read_table(folder / f"{name}.parquet")
 
     sets = {"train": {"operations": [2, 3], "questions": 200}, "chain3": {"operations": [3], "questions": 50}}
-    assert prepare(tmp_path / "a", sets, ["train", "chain3"]).returncode == 0
-    tables = {name: pq.read_table(tmp_path / "a" / f"{name}.parquet").to_pydict() for name in sets}
+    written = {name: prepare(tmp_path / "a", name, wanted) for name, wanted in sets.items()}
+    tables = {name: table.to_pydict() for name, table in written.items()}
     assert not set(tables["train"]["problem"]) & set(tables["chain3"]["problem"])
     assert len(set(tables["train"]["id"])) == 200
     for table in tables.values():
         for text, answer, level in zip(table["problem"], table["answer"], table["level"], strict=True):
             problem = Problem(tuple(map(int, text[::2])), text[1::2])
             assert (str(problem.answer), str(len(problem.operators))) == (answer, level)
-    more = sets | {"train": {"operations": [2, 3], "questions": 300}}
-    assert prepare(tmp_path / "b", more, ["train", "chain3"]).returncode == 0
-    assert pq.read_table(tmp_path / "b" / "chain3.parquet") == pq.read_table(tmp_path / "a" / "chain3.parquet")
-    failed = prepare(tmp_path / "c", sets, ["chain3", "train"])
-    assert failed.returncode != 0 and "order of the sets" in failed.stderr
+    assert prepare(tmp_path / "b", "chain3", sets["chain3"]) == written["chain3"]
+    longer = prepare(tmp_path / "b", "train", {"operations": [2, 3], "questions": 300})
+    assert longer.slice(0, 200) == written["train"]

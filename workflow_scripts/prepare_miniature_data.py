@@ -1,4 +1,4 @@
-"""Training problems and benchmarks of the miniature (rule prepare_miniature_data)."""
+"""The training problems or one benchmark of the miniature (rule prepare_miniature_data)."""
 
 from __future__ import annotations
 
@@ -15,35 +15,24 @@ from prerl.files import write_parquet
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help='JSON {"seed", "sets": {name: {"operations", "questions"}}}')
-    parser.add_argument(
-        "--outputs", nargs="+", type=Path, required=True, help="{set}.parquet, in the order of the sets"
-    )
+    parser.add_argument("--settings", required=True, help='JSON {"seed", "set", "operations", "questions"}')
+    parser.add_argument("--problems", type=Path, required=True, help="parquet to write")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
-    rng = random.Random(settings["seed"])
-    taken: set[str] = set()
-    # benchmarks first: they so stay the same when the training set grows
-    sets = sorted(zip(settings["sets"].items(), arguments.outputs, strict=True), key=lambda item: item[0][0] == "train")
-    for (name, wanted), path in sets:
-        if path.stem != name:
-            raise ValueError(
-                f"output {path} does not belong to the set {name}: keep the outputs in the order of the sets"
-            )
-        problems = problem_set(rng, wanted["operations"], wanted["questions"], taken)
-        table = pa.Table.from_pylist(
-            [
-                {
-                    "id": f"{name}-{number:04d}",
-                    "problem": problem.text,
-                    "answer": str(problem.answer),
-                    "level": str(len(problem.operators)),
-                    "source": "generated",
-                }
-                for number, problem in enumerate(problems)
-            ]
-        )
-        write_parquet(path, table)
+    name = settings["set"]
+    rng = random.Random(f"{settings['seed']}/{name}")
+    problems = problem_set(rng, settings["operations"], settings["questions"], held_out=name != "train")
+    rows = [
+        {
+            "id": f"{name}-{number:04d}",
+            "problem": problem.text,
+            "answer": str(problem.answer),
+            "level": str(len(problem.operators)),
+            "source": "generated",
+        }
+        for number, problem in enumerate(problems)
+    ]
+    write_parquet(arguments.problems, pa.Table.from_pylist(rows))
 
 
 if __name__ == "__main__":

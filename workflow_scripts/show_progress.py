@@ -26,12 +26,12 @@ from prerl.methods import resolve_methods
 ROOT = Path(__file__).parents[1]
 INTERVAL_S = 20
 SECONDS = {  # of a job, roughly; only their proportions count. train_policy: of an update
-    "pretrain_miniature_model": 150.0,
-    "train_policy": 1.5,
+    "pretrain_miniature_model": 245.0,
+    "train_policy": 0.85,
     "measure_gradient_alignment": 30.0,
-    "generate_samples": 15.0,
+    "generate_samples": 10.0,
 }
-OTHER_SECONDS = 5.0
+OTHER_SECONDS = 2.0
 
 Run = tuple[str, str, str]  # model, method, seed of one training run
 RULE = re.compile(r"^(?:local)?rule (\w+):$")

@@ -36,14 +36,14 @@ def plan(models, seeds, methods, continued):
 
 
 def test_default_plan(checkout):
-    # 8 methods of the paper, the sweep's S = 10, 30, 40; of these dsrl, nsr_rl_warmup and the sweep are continued
+    # 8 methods of the paper, the sweep's S = 5, 10, 30; of these dsrl, nsr_rl_warmup and the sweep are continued
     jobs = plan(models=1, seeds=5, methods=11, continued=5)
-    assert planned_jobs(checkout) == jobs | {"pretrain_miniature_model": 5, "prepare_miniature_data": 1}
+    assert planned_jobs(checkout) == jobs | {"pretrain_miniature_model": 5, "prepare_miniature_data": 5}
 
 
 def test_smoke_plan(checkout):
     jobs = plan(models=1, seeds=2, methods=9, continued=3)
-    jobs |= {"pretrain_miniature_model": 2, "prepare_miniature_data": 1}
+    jobs |= {"pretrain_miniature_model": 2, "prepare_miniature_data": 5}
     assert planned_jobs(checkout, "--config", "scale=smoke") == jobs
 
 

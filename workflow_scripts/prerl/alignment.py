@@ -11,6 +11,7 @@ embedding counts once. Inner products of mean log-probs follow by division with 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -63,10 +64,12 @@ def partner_order(rollouts: list[AlignmentRollout]) -> list[int]:
 
 
 def _pair(name: str, a: torch.Tensor, b: torch.Tensor, tokens_a: int, tokens_b: int) -> dict[str, float]:
-    inner = torch.dot(a.double(), b.double()).item()
-    norms = a.double().norm().item() * b.double().norm().item()
+    chunks = list(zip(a.split(1 << 24), b.split(1 << 24), strict=True))  # float64 sums without float64 copies
+    inner = sum(torch.dot(x.double(), y.double()).item() for x, y in chunks)
+    norms = math.sqrt(sum(x.double().square().sum().item() for x, _ in chunks))
+    norms *= math.sqrt(sum(y.double().square().sum().item() for _, y in chunks))
     if norms == 0.0:
-        raise ValueError("a gradient is exactly zero, its cosine is undefined: the model or the rollouts are broken")
+        raise ValueError("a gradient is exactly zero, its cosine is undefined: check the weights and the rollouts")
     return {
         f"{name}inner_sum": inner,
         f"{name}inner_mean": inner / (tokens_a * tokens_b),
@@ -79,7 +82,8 @@ def measure_alignment(
 ) -> Iterator[dict]:
     """One row of alignment.parquet a rollout (columns: see there), in order; four backward passes each.
 
-    Holds at most four gradients at a time, so that models that fit four times into memory can be measured.
+    Holds at most two flat gradients beside the model's own, so that a model that fits four times into memory can be
+    measured.
     """
     model.eval()
     partners = partner_order(rollouts)

@@ -149,12 +149,12 @@ def load_optimizer(folder: Path, model, optimizer) -> None:
             continue
         if state["exp_avg"].shape != parameter.shape:
             raise CheckpointError(
-                f"{path}: moments of {name} are of another shape than the model: a foreign checkpoint"
+                f"{path}: moments of {name} are of another shape than the model, a foreign checkpoint: {RERUN}"
             )
         optimizer.state[parameter] = {
             key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
         }
     if moments:
         raise CheckpointError(
-            f"{path} holds moments of {sorted(moments)[:3]}, unknown to this model: a foreign checkpoint"
+            f"{path} holds moments of {sorted(moments)[:3]}, unknown to this model, a foreign checkpoint: {RERUN}"
         )

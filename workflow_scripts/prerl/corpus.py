@@ -12,6 +12,7 @@ A check is a reflection and a corrected line a transition under the SEAL rule (p
 
 from __future__ import annotations
 
+import hashlib
 import random
 from dataclasses import dataclass
 
@@ -123,16 +124,23 @@ def corpus_document(rng: random.Random, settings: CorpusSettings) -> tuple[str |
     return None if alone else problem.text, thinking, write(rng, problem, settings)
 
 
-def problem_set(rng: random.Random, operations: list[int], questions: int, taken: set[str]) -> list[Problem]:
-    """`questions` different problems, operations drawn uniformly from the list, none of them in `taken` (extended)."""
-    problems: list[Problem] = []
-    for _ in range(questions * 100):
+def is_held_out(problem: Problem) -> bool:
+    """Whether a problem may stand in a benchmark (one in eight, by a hash of its text) or else in the training set.
+
+    Training set and benchmarks are so disjoint whichever of them are made, and a new benchmark leaves the others alone.
+    """
+    return hashlib.blake2b(problem.text.encode()).digest()[0] % 8 == 0
+
+
+def problem_set(rng: random.Random, operations: list[int], questions: int, held_out: bool) -> list[Problem]:
+    """`questions` different problems, held out or not, operations drawn uniformly from the list."""
+    problems: dict[str, Problem] = {}
+    for _ in range(questions * 200):
         if len(problems) == questions:
-            return problems
+            break
         problem = random_problem(rng, rng.choice(operations))
-        if problem.text not in taken:
-            taken.add(problem.text)
-            problems.append(problem)
-    if len(problems) == questions:
-        return problems
-    raise ValueError(f"cannot draw {questions} different problems of {operations} operations: ask for fewer questions")
+        if is_held_out(problem) == held_out:
+            problems[problem.text] = problem
+    if len(problems) < questions:
+        raise ValueError(f"cannot draw {questions} different problems of {operations} operations: ask for fewer")
+    return list(problems.values())

@@ -48,7 +48,7 @@ def response_hidden(
     the first context token, the last context token predicts the first response token.
     """
     if any(not context or not response for context, response in zip(contexts, responses, strict=True)):
-        raise ValueError("every row needs a context and a response of at least one token")
+        raise ValueError("every row needs a context and a response of at least one token: leave empty responses out")
     lengths = [len(context) + len(response) - 1 for context, response in zip(contexts, responses, strict=True)]
     device = next(model.parameters()).device
     input_ids_BT = torch.full((len(lengths), max(lengths)), pad_id, dtype=torch.long)

@@ -218,7 +218,8 @@ class Trainer:
         if not measured["gap_mean"] <= s.max_gap_nats:
             raise RuntimeError(
                 f"update {update}: sampler and trainer differ by {measured['gap_mean']:.3g} nats per token, more than "
-                f"training.max_gap_nats {s.max_gap_nats}: the sampler's weights or precision are wrong"
+                f"training.max_gap_nats {s.max_gap_nats}: look for stale weights or another precision in the "
+                "sampler, or raise the limit; the state before this update is kept"
             )
         clock.lap("seconds_measuring")
         trained = self._train(graded)

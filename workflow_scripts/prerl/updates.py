@@ -25,15 +25,14 @@ def policy_update(
     micro_batch_tokens: int,
     grad_clip: float,
 ) -> dict[str, float | int]:
-    """Gradient of sum_rows weight * sum_tokens clipped surrogate, clipped to norm `grad_clip`, then one optimizer step.
+    """Gradient of sum_rows weight * sum_tokens surrogate, clipped to norm `grad_clip`, then one optimizer step.
 
     Rows with weight or advantage 0 never reach the model. Without any other row the gradient is zero and the optimizer
     still steps, as the official code does (weight decay and the decay of the moments go on). Raises FloatingPointError
     on a gradient that is not finite, before the weights change.
     """
     rows = [row for row in (weights_R * advantages_R).nonzero()[:, 0].tolist() if responses[row]]
-    lengths = [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
-    micro_batches = pack_micro_batches(lengths, micro_batch_tokens)
+    micro_batches = pack_micro_batches([len(contexts[r]) + len(responses[r]) - 1 for r in rows], micro_batch_tokens)
     model.train()
     optimizer.zero_grad(set_to_none=False)
     totals = torch.zeros(3, dtype=torch.double)  # loss, clipped tokens, tokens
