@@ -1,6 +1,7 @@
 """The plan that snakemake makes: job counts by hand, and what an edit reruns. No job runs here but in `smoke_run`."""
 
 import os
+import re
 import time
 
 import pytest
@@ -52,6 +53,17 @@ def test_paper_plan(checkout):
     jobs = plan(models=2, seeds=3, methods=14, continued=8)
     jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7}
     assert planned_jobs(checkout, "--config", "scale=paper") == jobs
+
+
+def test_the_state_of_samples_lies_outside_the_trainers(checkout):
+    # the trainer removes what it does not know in its own state folder
+    commands = snakemake(checkout, "-n", "--printshellcmds", "--config", "scale=smoke").stdout.splitlines()
+    states = {
+        script: {re.search(r"--state (\S+)", line)[1] for line in commands if f"/{script}.py --settings" in line}
+        for script in ("train_policy", "generate_samples")
+    }
+    assert len(states["train_policy"]) == 18 and len(states["generate_samples"]) == 20
+    assert not any(s.startswith(t) for s in states["generate_samples"] for t in states["train_policy"])
 
 
 @pytest.mark.parametrize("target", [*FIGURES, *TABLES, "report"])
@@ -183,6 +195,13 @@ class TestReruns:
         jobs = self.jobs(smoke_run)
         assert jobs["generate_samples"] == jobs["grade_samples"] == jobs["count_thoughts"] == 2
         assert "reincarnate_policy" not in jobs
+
+    def test_a_new_benchmark_trains_nothing(self, smoke_run, edit):
+        old = "        chain8: {role: ood,"
+        edit("config.yaml", old, "        chain5: {role: main, generated: {operations: [5], questions: 6}}\n" + old)
+        jobs = self.jobs(smoke_run)
+        assert jobs["prepare_miniature_data"] == 1 and jobs["generate_samples"] == 20
+        assert not {"train_policy", "pretrain_miniature_model", "sample_rollouts"} & set(jobs)
 
     def test_the_second_phase_of_dsrl_leaves_its_trunk(self, smoke_run, edit):
         second = "          - {space: posttrain, samples: all, updates: rest}\n      nsr_rl_warmup"

@@ -52,7 +52,8 @@ def test_updates_are_those_of_the_runs_own_phase_and_of_this_time(tmp_path):
     assert show_progress.updates_done(tmp_path, run, since=time.time() + 60) == 0
 
 
-def test_line():
+def test_line(monkeypatch):
+    monkeypatch.setattr(show_progress, "SECONDS", {"train_policy": 1.5, "generate_samples": 15.0})
     planned = Counter(train_policy=2, generate_samples=2)  # 2 x 60 updates of 1.5 and 2 x 15 s: 210
     line = show_progress.describe(planned, Counter(train_policy=1), updates=120, done=70, elapsed_s=600)
     assert line == "jobs 1/4 · updates 70/120 · 10 min gone, about 10 min left"
