@@ -65,7 +65,7 @@ def smoke(tmp_path_factory) -> synthetic.Study:
     """One seed, two models, few methods: what the smallest scale may look like."""
     methods = ("grpo", "nsr_prerl", "dsrl")
     config = synthetic.settings(seeds=[11], models=("first", "second"), methods=methods)
-    config |= {"ood_benchmarks": [], "validation_answers": None}
+    config |= {"ood_benchmarks": []}
     return synthetic.write_study(tmp_path_factory.mktemp("smoke"), config)
 
 

@@ -47,9 +47,10 @@ def main() -> None:
     arguments = results.parse_arguments(__doc__, ["curves"], ["pdf", "png"])
     settings = arguments.settings
     curves = results.read_models(arguments.curves, settings["models"])
-    answers = settings["validation_answers"]
-    known = "" if answers is None else f"; n = {answers} answers per validation and seed"
-    footer = f"{settings['scale']}; {plotting.seeds_text(settings)}; validation excluded from the costs{known}"
+    footer = (
+        f"{settings['scale']}; {plotting.seeds_text(settings)}; validation excluded from the costs; "
+        f"n = {settings['validation_answers']:,} answers per validation and seed"
+    )
     figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 2.5, footer)
     for block, model in zip(blocks, settings["models"], strict=True):
         draw(block, curves[model], settings)

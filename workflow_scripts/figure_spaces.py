@@ -45,8 +45,10 @@ def main() -> None:
     settings = arguments.settings
     curves = results.read_models(arguments.curves, settings["models"])
     answers, sets = settings["validation_answers"], ", ".join(settings["validation_benchmarks"])
-    known = "" if answers is None else f", n = {answers:,} answers per validation and seed"
-    footer = f"{settings['scale']}; {plotting.seeds_text(settings)}; validation: {sets}{known}"
+    footer = (
+        f"{settings['scale']}; {plotting.seeds_text(settings)}; "
+        f"validation: {sets}, n = {answers:,} answers per validation and seed"
+    )
     figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 6.4, footer)
     for block, model in zip(blocks, settings["models"], strict=True):
         draw(block, curves[model], settings)
