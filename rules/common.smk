@@ -67,7 +67,7 @@ MODULES = {
     "generate_samples": ["checkpoints", "files", "generation", "prompts", "samplers"],
     "grade_samples": ["answers", "files", "grading", "rewards"],
     "count_thoughts": ["answers", "files", "thoughts"],
-    "aggregate_scores": ["aggregation", "answers", "files", "statistics"],
+    "aggregate_scores": ["aggregation", "answers", "files", "results", "statistics"],
     "figure_alignment": ["plotting", "results", "statistics"],
     "figure_spaces": ["plotting", "results", "statistics"],
     "figure_thoughts": ["plotting", "results", "statistics"],

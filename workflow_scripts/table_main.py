@@ -4,7 +4,6 @@ import pandas as pd
 
 from prerl import results, tables
 from prerl.results import BASE
-from prerl.tables import bracket, number
 
 REFERENCE = "grpo"
 
@@ -40,34 +39,12 @@ def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
     return tables.frame(table)
 
 
-def reading_form(table: pd.DataFrame, settings: dict) -> pd.DataFrame:
-    """The table with intervals in brackets and two decimals, for Markdown."""
-    accuracy = f"avg@{settings['samples']} (%)"
-    form = table[["model", "method", "benchmark"]].copy()
-    form[accuracy] = table["accuracy"].map(number)
-    form["t, seeds"] = [bracket(*pair) for pair in table[["t_low", "t_high"]].to_numpy()]
-    form["bootstrap, questions"] = [bracket(*pair) for pair in table[["boot_low", "boot_high"]].to_numpy()]
-    form["math-verify (%)"] = table["math_verify"].map(number)
-    form["graders differ ≥ (%)"] = table["graders_differ_at_least"].map(number)
-    if f"vs_{REFERENCE}" in table:
-        form["vs GRPO (pp)"] = table["vs_grpo"].map(number)
-        form["paired t, seeds"] = [bracket(*pair) for pair in table[["vs_grpo_t_low", "vs_grpo_t_high"]].to_numpy()]
-        boot = table[["vs_grpo_boot_low", "vs_grpo_boot_high"]].to_numpy()
-        form["paired bootstrap, questions"] = [bracket(*pair) for pair in boot]
-    form["questions"], form["answers"], form["seeds"] = table["questions"], table["answers"], table["seeds"]
-    form["paper (grade)"] = [
-        f"{value:.2f} ({grade})" if grade else ""
-        for value, grade in zip(table["paper"], table["paper_grade"], strict=True)
-    ]
-    return form
-
-
 def main() -> None:
     """Write the main table."""
     arguments = results.parse_arguments(__doc__, ["questions"], ["csv", "md"])
     settings = arguments.settings
     table = build(results.read_models(arguments.questions, settings["models"]), settings)
-    tables.write(table, arguments.csv, arguments.md, reading=reading_form(table, settings))
+    tables.write(table, arguments.csv, arguments.md, reading=tables.reading_form(table, settings, (REFERENCE,)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 import pandas as pd
 
 from prerl import results, tables
-from prerl.tables import bracket, number
 
 METHODS = ("grpo", "nsr_rl_warmup", "dsrl")
 REFERENCES = ("grpo", "nsr_rl_warmup")
@@ -31,33 +30,12 @@ def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
     return tables.frame(table)
 
 
-def reading_form(table: pd.DataFrame, settings: dict) -> pd.DataFrame:
-    """The table with intervals in brackets and two decimals, for Markdown."""
-    form = table[["model", "method", "benchmark"]].copy()
-    form[f"avg@{settings['samples']} (%)"] = table["accuracy"].map(number)
-    form["t, seeds"] = [bracket(*pair) for pair in table[["t_low", "t_high"]].to_numpy()]
-    for reference in REFERENCES:
-        if f"vs_{reference}" not in table:
-            continue
-        name = results.label(settings, reference)
-        form[f"vs {name} (pp)"] = table[f"vs_{reference}"].map(number)
-        for kind, text in (("t", "paired t, seeds"), ("boot", "paired bootstrap, questions")):
-            pairs = table[[f"vs_{reference}_{kind}_low", f"vs_{reference}_{kind}_high"]].to_numpy()
-            form[f"{text} (vs {name})"] = [bracket(*pair) for pair in pairs]
-    form["questions"], form["answers"], form["seeds"] = table["questions"], table["answers"], table["seeds"]
-    form["paper (grade)"] = [
-        f"{value:.2f} ({grade})" if grade else ""
-        for value, grade in zip(table["paper"], table["paper_grade"], strict=True)
-    ]
-    return form
-
-
 def main() -> None:
     """Write the table of the warm-up's space."""
     arguments = results.parse_arguments(__doc__, ["questions"], ["csv", "md"])
     settings = arguments.settings
     table = build(results.read_models(arguments.questions, settings["models"]), settings)
-    tables.write(table, arguments.csv, arguments.md, reading=reading_form(table, settings))
+    tables.write(table, arguments.csv, arguments.md, reading=tables.reading_form(table, settings, REFERENCES))
 
 
 if __name__ == "__main__":

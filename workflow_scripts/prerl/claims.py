@@ -13,7 +13,7 @@ import pandas as pd
 
 from prerl import results
 from prerl.results import BASE, SWEEP_BEST, NotMeasured
-from prerl.statistics import t_interval
+from prerl.statistics import log_count_ratio, t_interval
 
 COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
 POINTS = 100.0
@@ -34,10 +34,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Scalar:
-    """One value per seed; `n` answers (rollouts, prompts) entered it over all arms and seeds, None when not known."""
+    """One value per seed; `n` answers (rollouts, prompts) entered it over all arms and seeds."""
 
     values: pd.Series
-    n: int | None
+    n: int
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,13 @@ def _thought_ratio(evidence: Evidence, column: str) -> Scalar:
     model, main = _first_model(evidence), evidence.settings["main_benchmarks"]
     after = _answers(evidence, model, "nsr_prerl", evidence.settings["reference_updates"]["nsr"], main)
     before = _answers(evidence, model, BASE, 0, main)
-    ratio = results.per_answer(after, column, 0.5) / results.per_answer(before, column, 0.5)
-    return Scalar(np.log(ratio), int(after["n"].sum() + before["n"].sum()))
+    sums = [rows.groupby("seed")[[column, "n"]].sum() for rows in (after, before)]
+    ratios = {
+        seed: log_count_ratio(sums[0].loc[seed, column], sums[1].loc[seed, column])
+        - math.log(sums[0].loc[seed, "n"] / sums[1].loc[seed, "n"])
+        for seed in evidence.settings["seeds"]
+    }
+    return Scalar(pd.Series(ratios), int(after["n"].sum() + before["n"].sum()))
 
 
 def transitions(evidence: Evidence) -> Scalar:
@@ -123,10 +128,9 @@ def _validation(evidence: Evidence, method: str) -> pd.DataFrame:
     return results.curve(curves, evidence.settings, method, "accuracy", "validation", "mean").dropna()
 
 
-def _validation_answers(evidence: Evidence, points: int) -> int | None:
-    """Answers behind `points` validations of every seed; None where the size of one validation is not known."""
-    per_validation = evidence.settings["validation_answers"]
-    return None if per_validation is None else points * per_validation * len(evidence.settings["seeds"])
+def _validation_answers(evidence: Evidence, points: int) -> int:
+    """Answers behind `points` validations of every seed."""
+    return points * evidence.settings["validation_answers"] * len(evidence.settings["seeds"])
 
 
 def prerl_collapse(evidence: Evidence) -> Scalar:
@@ -335,7 +339,7 @@ def claim_row(claim: Claim, evidence: Evidence) -> tuple[dict, str]:
         "ours": mean,
         "ci_low": low,
         "ci_high": high,
-        "n": "" if scalar.n is None else scalar.n,
+        "n": scalar.n,
         "seeds": len(values),
         "verdict": verdict(low, high, claim.null, claim.side),
         "covers_paper": covers(low, high, claim.paper_number),

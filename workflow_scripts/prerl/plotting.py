@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from prerl.statistics import t_interval
 
-ONE_COLUMN_IN, TWO_COLUMNS_IN = 3.4, 7.1
+TWO_COLUMNS_IN = 7.1
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
 RING = {

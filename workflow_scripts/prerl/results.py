@@ -24,7 +24,7 @@ LABELS = {
 BASE = "base"
 NULLABLE = {"logp_yx_right", "logp_yx_wrong", "logp_y_right", "logp_y_wrong"}  # no such samples: possibly in no update
 SWEEP_BEST = (10, 25)  # warm-up updates S that the paper finds best, bounds included (claim `warmup_steps`)
-GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}
+GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}  # column of right answers in questions
 
 
 class NotMeasured(Exception):
@@ -64,9 +64,7 @@ def read_alignment(paths: list[Path], settings: dict) -> pd.DataFrame:
 
 
 def label(settings: dict, method: str) -> str:
-    """Name of a method as printed: its label, the paper's name, 'DSRL, S = 5' (sweep), or its name in config.yaml."""
-    if method in settings["methods"] and "label" in settings["methods"][method]:
-        return settings["methods"][method]["label"]
+    """Name of a method as printed: the paper's name, 'DSRL, S = 5' (sweep), or its name in config.yaml."""
     for steps, swept in settings["warmup"]["s_values"].items():
         if swept == method and method not in LABELS:
             return f"{label(settings, settings['warmup']['method'])}, S = {steps}"
@@ -110,10 +108,10 @@ def accuracy(rows: pd.DataFrame, grader: str = "hendrycks") -> pd.Series:
     return by_benchmark.groupby(level="seed").mean()
 
 
-def per_answer(rows: pd.DataFrame, column: str, smoothing: float = 0.0) -> pd.Series:
-    """(sum of a count + smoothing) / answers by seed, pooled over the rows' benchmarks."""
+def per_answer(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Sum of a count / answers by seed, pooled over the rows' benchmarks."""
     sums = rows.groupby("seed")[[column, "n"]].sum()
-    return (sums[column] + smoothing) / sums["n"]
+    return sums[column] / sums["n"]
 
 
 def response_tokens(rows: pd.DataFrame) -> pd.Series:

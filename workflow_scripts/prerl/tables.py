@@ -69,6 +69,32 @@ def frame(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame([{name: row.get(name, "") for name in columns} for row in rows], dtype=object)
 
 
+def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str]) -> pd.DataFrame:
+    """An accuracy table with intervals in brackets and two decimals, for Markdown; `references` of its differences."""
+
+    def brackets(prefix: str) -> list[str]:
+        return [bracket(*pair) for pair in table[[f"{prefix}_low", f"{prefix}_high"]].to_numpy()]
+
+    form = table[["model", "method", "benchmark"]].copy()
+    form[f"avg@{settings['samples']} (%)"] = table["accuracy"].map(number)
+    form["t, seeds"], form["bootstrap, questions"] = brackets("t"), brackets("boot")
+    if "math_verify" in table:
+        form["math-verify (%)"] = table["math_verify"].map(number)
+        form["graders differ ≥ (%)"] = table["graders_differ_at_least"].map(number)
+    for reference in references:
+        if f"vs_{reference}" in table:
+            name = results.label(settings, reference)
+            form[f"vs {name} (pp)"] = table[f"vs_{reference}"].map(number)
+            form[f"paired t, seeds (vs {name})"] = brackets(f"vs_{reference}_t")
+            form[f"paired bootstrap, questions (vs {name})"] = brackets(f"vs_{reference}_boot")
+    form["questions"], form["answers"], form["seeds"] = table["questions"], table["answers"], table["seeds"]
+    form["paper (grade)"] = [
+        f"{value:.2f} ({grade})" if grade else ""
+        for value, grade in zip(table["paper"], table["paper_grade"], strict=True)
+    ]
+    return form
+
+
 def bracket(low: float, high: float) -> str:
     """'[low, high]' with two decimals; empty when the cells are empty (no such contrast)."""
     return "" if low == "" else f"[{low:.2f}, {high:.2f}]"
