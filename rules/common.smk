@@ -67,7 +67,7 @@ MODULES = {
     "generate_samples": ["checkpoints", "files", "generation", "prompts", "samplers"],
     "grade_samples": ["answers", "files", "grading", "rewards"],
     "count_thoughts": ["answers", "files", "thoughts"],
-    "aggregate_scores": ["aggregation", "answers", "files", "results", "statistics"],
+    "aggregate_scores": ["aggregation", "answers", "contrasts", "files", "results", "statistics"],
     "figure_alignment": ["plotting", "results", "statistics"],
     "figure_spaces": ["plotting", "results", "statistics"],
     "figure_thoughts": ["plotting", "results", "statistics"],
@@ -75,9 +75,9 @@ MODULES = {
     "figure_passk": ["plotting", "results", "statistics"],
     "figure_dynamics": ["plotting", "results", "statistics"],
     "figure_efficiency": ["plotting", "results", "statistics"],
-    "table_main": ["results", "statistics", "tables"],
-    "table_warmup_space": ["results", "statistics", "tables"],
-    "table_claims": ["claims", "results", "statistics", "tables"],
+    "table_main": ["contrasts", "results", "statistics", "tables"],
+    "table_warmup_space": ["contrasts", "results", "statistics", "tables"],
+    "table_claims": ["claims", "contrasts", "results", "statistics", "tables"],
 }
 
 

@@ -1,5 +1,6 @@
 # Needs: kept checkpoints, base models, problems.  Makes: for each method and seed its answers (never changed once
-# sampled), their grades and thoughts; for each model the questions, scores and curves that figures and tables read.
+# sampled), their grades and thoughts; for each model the questions, scores, contrasts and curves that figures and
+# tables read.
 
 
 def checkpoints(wildcards):
@@ -123,6 +124,7 @@ def aggregate_settings(wildcards):
         benchmarks=BENCHMARKS,
         main_benchmarks=benchmarks_of("main"),
         validation_benchmarks=SCALE["validation"]["benchmarks"],
+        seeds=SCALE["seeds"],
         samples=SCALE["evaluation"]["samples"],
         methods={
             name: {"trunk": method.trunk, "first_update": method.first_update, "updates": method.updates}
@@ -143,6 +145,7 @@ rule aggregate_scores:
     output:
         questions=f"{R}/{{model}}/questions.parquet",
         scores=f"{R}/{{model}}/scores.parquet",
+        contrasts=f"{R}/{{model}}/contrasts.parquet",
         curves=f"{R}/{{model}}/curves.parquet",
     params:
         settings=aggregate_settings,
@@ -157,4 +160,4 @@ rule aggregate_scores:
         "../envs/evaluate.yaml"
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions {output.questions}"
-        " --scores {output.scores} --curves {output.curves} > {log} 2>&1"
+        " --scores {output.scores} --contrasts {output.contrasts} --curves {output.curves} > {log} 2>&1"

@@ -1,4 +1,4 @@
-# Needs: questions, scores and curves of each model, alignment of each base.
+# Needs: questions, scores, contrasts and curves of each model, alignment of each base.
 # Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html. Each target is a rule
 # without wildcards, so `snakemake --cores 2 figure_thoughts` draws one.
 localrules:
@@ -7,6 +7,7 @@ localrules:
 
 QUESTIONS = expand(f"{R}/{{model}}/questions.parquet", model=SCALE["models"])
 SCORES = expand(f"{R}/{{model}}/scores.parquet", model=SCALE["models"])
+CONTRASTS = expand(f"{R}/{{model}}/contrasts.parquet", model=SCALE["models"])
 CURVES = expand(f"{R}/{{model}}/curves.parquet", model=SCALE["models"])
 BASES = [{"model": model, "seed": seed} for model in SCALE["models"] for seed in SCALE["seeds"]]
 ALIGNMENT = [f"{BASE_RUN}/alignment.parquet".format(**base) for base in BASES]
@@ -203,6 +204,7 @@ rule table_main:
     input:
         code=code("table_main"),
         questions=QUESTIONS,
+        contrasts=CONTRASTS,
     output:
         csv=report(f"{R}/tables/table_main.csv", caption="captions/table_main.rst", category="Tables"),
         md=f"{R}/tables/table_main.md",
@@ -216,13 +218,14 @@ rule table_main:
         "../envs/figures.yaml"
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --csv {output.csv} --md {output.md} > {log} 2>&1"
+        " {input.questions} --contrasts {input.contrasts} --csv {output.csv} --md {output.md} > {log} 2>&1"
 
 
 rule table_warmup_space:
     input:
         code=code("table_warmup_space"),
         questions=QUESTIONS,
+        contrasts=CONTRASTS,
     output:
         csv=report(f"{R}/tables/table_warmup_space.csv", caption="captions/table_warmup_space.rst", category="Tables"),
         md=f"{R}/tables/table_warmup_space.md",
@@ -236,7 +239,7 @@ rule table_warmup_space:
         "../envs/figures.yaml"
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --csv {output.csv} --md {output.md} > {log} 2>&1"
+        " {input.questions} --contrasts {input.contrasts} --csv {output.csv} --md {output.md} > {log} 2>&1"
 
 
 rule table_claims:

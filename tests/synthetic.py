@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from prerl.contrasts import contrast_table
+
 SEEDS = [11, 12, 13, 14, 15]
 MAIN, OOD, VALIDATION = ["chain3", "chain4"], ["chain6", "chain8"], ["chain3", "chain4"]
 UPDATES, SWITCH, SAMPLES, QUESTIONS = 60, 20, 8, 10
@@ -235,10 +237,12 @@ class Study:
 
 def write_study(folder: Path, config: dict) -> Study:
     """Write every aggregate file of `config` under `folder`."""
-    files = {"questions": [], "scores": [], "curves": [], "alignment": [], "alignment-tokens": []}
+    files = {"questions": [], "scores": [], "contrasts": [], "curves": [], "alignment": [], "alignment-tokens": []}
     for model in config["models"]:
         table = questions(config)
-        for flag, frame in {"questions": table, "scores": scores(table), "curves": curves(config)}.items():
+        frames = {"questions": table, "scores": scores(table), "curves": curves(config)}
+        frames["contrasts"] = contrast_table(table, config | {"benchmarks": MAIN + OOD})
+        for flag, frame in frames.items():
             files[flag].append(folder / f"{model}.{flag}.parquet")
             frame.to_parquet(files[flag][-1])
     for index, run in enumerate(config["alignment"]):

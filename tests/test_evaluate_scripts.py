@@ -228,6 +228,7 @@ def settings(tmp_path):
         "benchmarks": ["easy", "hard", "ood"],
         "main_benchmarks": ["easy", "hard"],
         "validation_benchmarks": ["easy", "hard"],
+        "seeds": [1],
         "samples": 4,
         "methods": {
             "warm": {"trunk": None, "first_update": 1, "updates": 4},
@@ -245,7 +246,9 @@ def settings(tmp_path):
 
 
 def aggregate(settings, folder):
-    outputs = [x for name in ("questions", "scores", "curves") for x in (f"--{name}", folder / f"{name}.parquet")]
+    outputs = [
+        x for name in ("questions", "scores", "contrasts", "curves") for x in (f"--{name}", folder / f"{name}.parquet")
+    ]
     return ["aggregate_scores", "--settings", json.dumps(settings), *outputs]
 
 
@@ -259,6 +262,7 @@ def test_aggregate_scores(tmp_path, settings):
     assert row[names].to_numpy().tolist() == [[2, 1, 4, 2, 2, 1, 10, 2]]
     assert row[["reflections", "transitions", "executions"]].to_numpy().tolist() == [[0, 4, 8]]
     assert len(questions) == 10
+    assert pd.read_parquet(tmp_path / "contrasts.parquet").empty  # grpo is not run
 
     def score(benchmark, metric, grader="hendrycks", method="warm"):
         keys = {"method": method, "benchmark": benchmark, "metric": metric, "grader": grader}

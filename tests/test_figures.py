@@ -25,8 +25,8 @@ FIGURES = {
     "figure_efficiency": ["curves"],
 }
 TABLES = {
-    "table_main": ["questions"],
-    "table_warmup_space": ["questions"],
+    "table_main": ["questions", "contrasts"],
+    "table_warmup_space": ["questions", "contrasts"],
     "table_claims": ["questions", "scores", "curves", "alignment"],
 }
 TARGETS = FIGURES | TABLES

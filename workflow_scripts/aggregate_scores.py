@@ -1,8 +1,8 @@
-"""Aggregate all evaluations and training histories of one model into the tables questions, scores and curves.
+"""Aggregate all evaluations and training histories of one model: tables questions, scores, contrasts and curves.
 
 The input files stand in the settings:
 {"bootstrap": {"resamples", "confidence", "seed"}, "benchmarks": […], "main_benchmarks": […],
- "validation_benchmarks": […], "samples": n, "methods": {name: {"trunk", "first_update", "updates"}},
+ "validation_benchmarks": […], "seeds": […], "samples": n, "methods": {name: {"trunk", "first_update", "updates"}},
  "evaluations": [{"method", "seed", "updates", "grades", "thoughts"}],
  "histories": [{"method", "seed", "metrics", "validation"}]}.
 """
@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from prerl.aggregation import collect_questions, join_curves, score_questions
+from prerl.contrasts import contrast_table
 from prerl.files import write_parquet
 
 
@@ -22,13 +23,19 @@ def main() -> None:
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON, see above")
     parser.add_argument("--questions", required=True, type=Path, help="output: a row per evaluated question")
     parser.add_argument("--scores", required=True, type=Path, help="output: every metric with its bootstrap interval")
+    parser.add_argument("--contrasts", required=True, type=Path, help="output: paired differences of accuracy")
     parser.add_argument("--curves", required=True, type=Path, help="output: training and validation by update")
     arguments = parser.parse_args()
     settings = arguments.settings
     questions = collect_questions(settings["evaluations"], settings["benchmarks"], settings["samples"])
     scores = score_questions(questions, settings)
-    curves = join_curves(settings)
-    for frame, path in [(questions, arguments.questions), (scores, arguments.scores), (curves, arguments.curves)]:
+    tables = {
+        arguments.questions: questions,
+        arguments.scores: scores,
+        arguments.contrasts: contrast_table(questions, settings),
+        arguments.curves: join_curves(settings),
+    }
+    for path, frame in tables.items():
         write_parquet(path, pa.Table.from_pandas(frame, preserve_index=False))
         print(f"{len(frame)} rows -> {path}")
 

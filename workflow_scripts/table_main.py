@@ -3,9 +3,8 @@
 import pandas as pd
 
 from prerl import results, tables
+from prerl.contrasts import REFERENCE
 from prerl.results import BASE
-
-REFERENCE = "grpo"
 
 
 def grader_cells(rows: pd.DataFrame) -> dict:
@@ -21,7 +20,7 @@ def grader_cells(rows: pd.DataFrame) -> dict:
     }
 
 
-def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
+def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
     """One row per model, method (at the end of its run) and benchmark."""
     table = []
     for model in settings["models"]:
@@ -32,18 +31,17 @@ def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
                 cells = {"model": model, "method": results.label(settings, method), "update": update}
                 cells |= {"benchmark": benchmark} | tables.accuracy_cells(rows, settings) | grader_cells(rows)
                 if method != REFERENCE and REFERENCE in settings["methods"]:
-                    end = results.end_update(settings, REFERENCE)
-                    reference = results.evaluated(questions[model], settings, REFERENCE, end, names)
-                    cells |= tables.difference_cells(REFERENCE, rows, reference, settings)
+                    cells |= tables.difference_cells(contrasts[model], method, REFERENCE, benchmark)
                 table.append(cells | tables.paper_cells(model, method, benchmark))
     return tables.frame(table)
 
 
 def main() -> None:
     """Write the main table."""
-    arguments = results.parse_arguments(__doc__, ["questions"], ["csv", "md"])
-    settings = arguments.settings
-    table = build(results.read_models(arguments.questions, settings["models"]), settings)
+    arguments = results.parse_arguments(__doc__, ["questions", "contrasts"], ["csv", "md"])
+    settings, models = arguments.settings, arguments.settings["models"]
+    questions = results.read_models(arguments.questions, models)
+    table = build(questions, results.read_models(arguments.contrasts, models), settings)
     tables.write(table, arguments.csv, arguments.md, reading=tables.reading_form(table, settings, (REFERENCE,)))
 
 

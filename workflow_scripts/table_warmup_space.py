@@ -8,7 +8,7 @@ METHODS = ("grpo", "nsr_rl_warmup", "dsrl")
 REFERENCES = ("grpo", "nsr_rl_warmup")
 
 
-def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
+def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
     """One row per model, method (at the end of its run) and main benchmark, with paired differences to REFERENCES."""
     methods = [method for method in METHODS if method in settings["methods"]]
     if not methods:
@@ -16,25 +16,24 @@ def build(questions: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
     table = []
     for model in settings["models"]:
         for benchmark, names in tables.benchmark_sets(settings, with_ood=False).items():
-            rows = {
-                m: results.evaluated(questions[model], settings, m, results.end_update(settings, m), names)
-                for m in methods
-            }
             for method in methods:
+                update = results.end_update(settings, method)
+                rows = results.evaluated(questions[model], settings, method, update, names)
                 cells = {"model": model, "method": results.label(settings, method), "benchmark": benchmark}
-                cells |= tables.accuracy_cells(rows[method], settings)
+                cells |= tables.accuracy_cells(rows, settings)
                 for reference in REFERENCES[: METHODS.index(method)]:
-                    if reference in rows:
-                        cells |= tables.difference_cells(reference, rows[method], rows[reference], settings)
+                    if reference in methods:
+                        cells |= tables.difference_cells(contrasts[model], method, reference, benchmark)
                 table.append(cells | tables.paper_cells(model, method, benchmark))
     return tables.frame(table)
 
 
 def main() -> None:
     """Write the table of the warm-up's space."""
-    arguments = results.parse_arguments(__doc__, ["questions"], ["csv", "md"])
-    settings = arguments.settings
-    table = build(results.read_models(arguments.questions, settings["models"]), settings)
+    arguments = results.parse_arguments(__doc__, ["questions", "contrasts"], ["csv", "md"])
+    settings, models = arguments.settings, arguments.settings["models"]
+    questions = results.read_models(arguments.questions, models)
+    table = build(questions, results.read_models(arguments.contrasts, models), settings)
     tables.write(table, arguments.csv, arguments.md, reading=tables.reading_form(table, settings, REFERENCES))
 
 

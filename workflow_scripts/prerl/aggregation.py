@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from prerl.answers import SAMPLE_KEY
-from prerl.results import GRADERS
+from prerl.results import GRADERS, MEAN
 from prerl.statistics import avg_at_k, bootstrap_ratio, pass_at_k, resample_counts
 
 KEY = list(SAMPLE_KEY)
-MEAN = "mean"  # the pseudo-benchmark: unweighted mean of the main benchmarks
 VALIDATION_VALUES = ["accuracy", "response_tokens_mean", "truncation_rate"]
 
 

@@ -22,6 +22,7 @@ LABELS = {
     "nsr_rl_warmup": "NSR-RL → GRPO",
 }
 BASE = "base"
+MEAN = "mean"  # the pseudo-benchmark: unweighted mean of the main benchmarks
 NULLABLE = {"logp_yx_right", "logp_yx_wrong", "logp_y_right", "logp_y_wrong"}  # no such samples: possibly in no update
 SWEEP_BEST = (10, 25)  # warm-up updates S that the paper finds best, bounds included (claim `warmup_steps`)
 GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}  # column of right answers in questions
@@ -99,6 +100,15 @@ def evaluated(questions: pd.DataFrame, settings: dict, method: str, update: int,
             f"add update {update} to the evaluated updates of {method}, or change reference_updates in config.yaml"
         )
     return rows[rows["seed"].isin(settings["seeds"])]
+
+
+def contrast(contrasts: pd.DataFrame, method: str, reference: str, benchmark: str, grader: str = "hendrycks") -> dict:
+    """The row of `method` − `reference` in the contrasts table. Raises ValueError when it does not stand there once."""
+    keys = {"method": method, "reference": reference, "benchmark": benchmark, "grader": grader}
+    rows = contrasts[(contrasts[list(keys)] == pd.Series(keys)).all(axis=1)]
+    if len(rows) != 1:
+        raise ValueError(f"contrasts hold {len(rows)} rows of {keys}, not one: rerun aggregate_scores")
+    return rows.iloc[0].to_dict()
 
 
 def accuracy(rows: pd.DataFrame, grader: str = "hendrycks") -> pd.Series:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from prerl import results
-from prerl.statistics import bootstrap_mean, paired_bootstrap_difference, t_interval
+from prerl.contrasts import by_question, question_bootstrap
+from prerl.statistics import t_interval
 
 # Means of the six main benchmarks in the paper (paper.md §3, notes that quote it: grade B), by model and method.
 PAPER_MEANS = {
@@ -20,20 +21,14 @@ PAPER_GRADE = "B"
 def paper_cells(model: str, method: str, benchmark: str) -> dict:
     """The paper's mean and its grade where model and quantity are the paper's, empty cells otherwise."""
     value = PAPER_MEANS.get(model.lower().replace("_", "-"), {}).get(method)
-    known = benchmark == "mean" and value is not None
+    known = benchmark == results.MEAN and value is not None
     return {"paper": value if known else "", "paper_grade": PAPER_GRADE if known else ""}
 
 
 def benchmark_sets(settings: dict, with_ood: bool) -> dict[str, list[str]]:
-    """Rows of an accuracy table: 'mean' (all main benchmarks), each main benchmark, each out-of-distribution one."""
+    """Rows of an accuracy table: the mean (all main benchmarks), each main benchmark, each out-of-distribution one."""
     names = settings["main_benchmarks"] + (settings["ood_benchmarks"] if with_ood else [])
-    return {"mean": settings["main_benchmarks"]} | {name: [name] for name in names}
-
-
-def _by_question(rows: pd.DataFrame) -> pd.Series:
-    """Accuracy in % of every (benchmark, question), averaged over seeds."""
-    share = 100.0 * rows["correct"] / rows["n"]
-    return share.groupby([rows["benchmark"], rows["question"]]).mean().sort_index()
+    return {results.MEAN: settings["main_benchmarks"]} | {name: [name] for name in names}
 
 
 def _interval_cells(prefix: str, low: float, high: float) -> dict:
@@ -43,24 +38,19 @@ def _interval_cells(prefix: str, low: float, high: float) -> dict:
 def accuracy_cells(rows: pd.DataFrame, settings: dict) -> dict:
     """Accuracy in % with its t interval over seeds and its bootstrap over questions (values averaged over seeds)."""
     value, *seed_bounds = t_interval((100.0 * results.accuracy(rows)).to_numpy(), settings["confidence"])
-    by_question = _by_question(rows)
-    strata = by_question.index.get_level_values("benchmark").to_list()
-    _, *question_bounds = bootstrap_mean(by_question.to_numpy(), strata, **settings["bootstrap"])
-    counts = {"questions": len(by_question), "answers": int(rows["n"].sum()), "seeds": rows["seed"].nunique()}
+    questions = by_question(rows)
+    _, *question_bounds = question_bootstrap(questions, settings["bootstrap"])
+    counts = {"questions": len(questions), "answers": int(rows["n"].sum()), "seeds": rows["seed"].nunique()}
     return counts | {"accuracy": value} | _interval_cells("t", *seed_bounds) | _interval_cells("boot", *question_bounds)
 
 
-def difference_cells(name: str, rows: pd.DataFrame, reference: pd.DataFrame, settings: dict) -> dict:
-    """Difference in percentage points under `vs_{name}`: t over paired seeds, and paired bootstrap over questions."""
-    difference = 100.0 * (results.accuracy(rows) - results.accuracy(reference))
-    value, *seed_bounds = t_interval(difference.to_numpy(), settings["confidence"])
-    first, second = _by_question(rows), _by_question(reference)
-    if not first.index.equals(second.index):
-        raise ValueError("two methods were evaluated on different questions: evaluate both on the same benchmark files")
-    strata = first.index.get_level_values("benchmark").to_list()
-    _, *bounds = paired_bootstrap_difference(first.to_numpy(), second.to_numpy(), strata, **settings["bootstrap"])
-    prefix = f"vs_{name}"
-    return {prefix: value} | _interval_cells(f"{prefix}_t", *seed_bounds) | _interval_cells(f"{prefix}_boot", *bounds)
+def difference_cells(contrasts: pd.DataFrame, method: str, reference: str, benchmark: str) -> dict:
+    """Difference in percentage points under `vs_{reference}`, from the contrasts table: t over seeds, bootstrap."""
+    row, prefix = results.contrast(contrasts, method, reference, benchmark), f"vs_{reference}"
+    t_bounds = _interval_cells(f"{prefix}_t", row["t_low"], row["t_high"])
+    return (
+        {prefix: row["difference_pp"]} | t_bounds | _interval_cells(f"{prefix}_boot", row["boot_low"], row["boot_high"])
+    )
 
 
 def frame(rows: list[dict]) -> pd.DataFrame:
