@@ -78,6 +78,7 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
 def questions(config: dict) -> pd.DataFrame:
     """Answers per question: CORRECT, and the first seed's first question of `dsrl` one lower (so that seeds differ).
 
+    math-verify calls one more answer to question 1 right; on question 3 the graders differ once each way.
     Base: 1 reflection, 0 transitions per question; NSR-PreRL at 20: 4 and 1; others 6 and 2. Tokens 20 for the base,
     30 for NSR-PreRL and 40 for others.
     """
@@ -102,6 +103,7 @@ def questions(config: dict) -> pd.DataFrame:
                             "correct": right,
                             "correct_math_verify": min(right + (index == 1), SAMPLES),
                             "unscorable": int(index == 2),
+                            "differ": 2 * (index == 3) + (index == 1),
                             "tokens_mean": float(tokens),
                             "truncated": 0,
                             "reflections": reflections,

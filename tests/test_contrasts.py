@@ -1,8 +1,9 @@
-"""Paired differences of accuracy against numbers worked by hand."""
+"""Answers on which the graders differ and paired differences of accuracy, against numbers worked by hand."""
 
 import pandas as pd
 import pytest
 
+from prerl.aggregation import read_evaluation
 from prerl.contrasts import COLUMNS, contrast_table, paired_question_bootstrap
 
 QUESTIONS = {("easy", "q1"): 4, ("easy", "q2"): 1, ("hard", "q1"): 0, ("hard", "q2"): 2, ("ood", "q1"): 1}
@@ -62,7 +63,11 @@ def test_the_bootstrap_is_paired():
     grpo = table["method"] == "grpo"
     table.loc[grpo, "correct"] = table.loc[grpo, "question"].map({"q1": 0, "q2": 3})
     table.loc[table["method"] == "prerl", "correct"] = table.loc[grpo, "correct"].to_numpy() + 1
-    row = contrast_table(table, settings()).set_index(["method", "benchmark", "grader"]).loc["prerl", "mean"].iloc[0]
+    row = (
+        contrast_table(table, settings())
+        .set_index(["method", "benchmark", "grader"])
+        .loc[("prerl", "mean", "hendrycks")]
+    )
     assert (row["difference_pp"], row["boot_low"], row["boot_high"]) == pytest.approx((25, 25, 25))
 
 
@@ -84,3 +89,16 @@ def test_missing_answers_and_other_questions_are_errors():
     second = pd.Series([1.0, 2.0], pd.MultiIndex.from_tuples([("easy", "q1"), ("easy", "q3")]))
     with pytest.raises(ValueError, match="different questions"):
         paired_question_bootstrap(first, second, settings()["bootstrap"])
+
+
+def test_answers_on_which_the_graders_differ_are_counted_one_by_one(tmp_path):
+    # right against wrong, wrong against right, right against unscorable; the last is wrong by both
+    keys = pd.DataFrame({"update": 0, "benchmark": "easy", "question": "q1", "sample": range(4)})
+    verdicts = {"hendrycks": [True, False, True, False], "math_verify": ["wrong", "right", "unscorable", "wrong"]}
+    thoughts = {"tokens": 9, "truncated": False, "reflections": 0, "transitions": 0, "executions": 1}
+    run = {"method": "base", "seed": 1, "updates": [0]}
+    for name, columns in {"grades": verdicts, "thoughts": thoughts}.items():
+        run[name] = str(tmp_path / f"{name}.parquet")
+        keys.assign(**columns).to_parquet(run[name])
+    row = read_evaluation(run, samples=4).iloc[0]
+    assert row[["n", "correct", "correct_math_verify", "unscorable", "differ"]].tolist() == [4, 2, 1, 1, 3]

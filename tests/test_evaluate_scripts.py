@@ -258,8 +258,9 @@ def test_aggregate_scores(tmp_path, settings):
     row = questions[
         (questions["method"] == "warm") & (questions["benchmark"] == "hard") & (questions["question"] == "q2")
     ]
-    names = ["update", "seed", "n", "correct", "correct_math_verify", "unscorable", "tokens_mean", "truncated"]
-    assert row[names].to_numpy().tolist() == [[2, 1, 4, 2, 2, 1, 10, 2]]
+    names = ["update", "seed", "n", "correct", "correct_math_verify", "unscorable", "differ", "truncated"]
+    assert row[names].to_numpy().tolist() == [[2, 1, 4, 2, 2, 1, 0, 2]]
+    assert row["tokens_mean"].item() == 10
     assert row[["reflections", "transitions", "executions"]].to_numpy().tolist() == [[0, 4, 8]]
     assert len(questions) == 10
     assert pd.read_parquet(tmp_path / "contrasts.parquet").empty  # grpo is not run

@@ -147,7 +147,10 @@ def test_main_table_by_hand(study, smoke, tmp_path):
     assert float(dsrl["vs_grpo_t_low"]) == pytest.approx(-0.25 - 2.7764451 * 0.5590170 / 5**0.5)
     # math-verify calls one more answer of 80 right; one answer of 80 is unscorable
     assert float(dsrl["math_verify"]) == pytest.approx(81.0 + 1.25)
-    assert float(dsrl["graders_differ_at_least"]) == pytest.approx(1.25)
+    # seed 11 lacks one of 80 answers: sd of −1.25 and four zeros is 0.559017
+    assert float(dsrl["math_verify_t_low"]) == pytest.approx(82.25 - 2.7764451 * 0.5590170 / 5**0.5)
+    # one answer to question 1 and two to question 3, which cancel in the counts of right answers: 3 of 80
+    assert float(dsrl["graders_differ"]) == pytest.approx(3.75)
     assert float(dsrl["unscorable"]) == pytest.approx(1.25)
     assert (dsrl["questions"], dsrl["answers"], dsrl["seeds"]) == ("20", "800", "5")
     assert dsrl["paper"] == dsrl["paper_grade"] == ""

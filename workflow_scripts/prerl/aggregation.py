@@ -55,11 +55,13 @@ def read_evaluation(evaluation: dict, samples: int) -> pd.DataFrame:
         )
     answers["right"] = answers["math_verify"] == "right"
     answers["unscorable"] = answers["math_verify"] == "unscorable"
+    answers["differ"] = answers["hendrycks"] != answers["right"]  # an unscorable answer is not right
     questions = answers.groupby(KEY[:-1], as_index=False, sort=True).agg(
         n=("sample", "size"),
         correct=("hendrycks", "sum"),
         correct_math_verify=("right", "sum"),
         unscorable=("unscorable", "sum"),
+        differ=("differ", "sum"),
         tokens_mean=("tokens", "mean"),
         truncated=("truncated", "sum"),
         reflections=("reflections", "sum"),

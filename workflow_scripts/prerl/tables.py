@@ -70,7 +70,9 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
     form["t, seeds"], form["bootstrap, questions"] = brackets("t"), brackets("boot")
     if "math_verify" in table:
         form["math-verify (%)"] = table["math_verify"].map(number)
-        form["graders differ ≥ (%)"] = table["graders_differ_at_least"].map(number)
+        form["t, seeds (math-verify)"] = brackets("math_verify_t")
+        form["graders differ (% of answers)"] = table["graders_differ"].map(number)
+        form["unscorable (% of answers)"] = table["unscorable"].map(number)
     for reference in references:
         if f"vs_{reference}" in table:
             name = results.label(settings, reference)
