@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import runpy
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 import synthetic
+from prerl import plotting
 
 SCRIPTS = Path(__file__).parent.parent / "workflow_scripts"
 CAPTIONS = Path(__file__).parent.parent / "rules" / "captions"
@@ -105,6 +107,20 @@ def test_figure_alignment_without_right_rollouts_and_without_a_control(smoke, tm
         table.assign(**dict.fromkeys(columns, float("nan"))).to_parquet(files[-1])
     changed = synthetic.Study(smoke.config, smoke.files | {"alignment": files})
     assert run("figure_alignment", changed, tmp_path)[1].stat().st_size > 200
+
+
+def test_figure_alignment_names_its_numbers_with_intervals(study, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plotting, "save", lambda figure, *files: figures.append(figure))
+    run("figure_alignment", study, tmp_path)
+    panels = [axes for block in figures[0].subfigs or [figures[0]] for axes in block.axes]
+    # same y, x, summed log-probs: 900 · (0.5 ± 0.2), evenly spread over 24 rollouts of 6 questions in each of 5 seeds
+    text = panels[0].texts[0].get_text()
+    assert re.match(r"same y, x: mean \+450 \[4[0-4]\d, 4[5-9]\d\];\nmin \+270, max \+630; 0 % negative\n", text)
+    assert "+9.23; +0.94, +46.18; 0 %" in text
+    right, wrong = (line.get_text() for line in panels[4].get_legend().get_texts())
+    assert re.match(r"right, n = 40: 0\.40 \[0\.3\d, 0\.4\d\]", right)
+    assert re.match(r"wrong, n = 80: 0\.43 \[0\.[34]\d, 0\.4\d\]", wrong)
 
 
 @pytest.mark.parametrize("target", ["figure_warmup", "table_claims"])

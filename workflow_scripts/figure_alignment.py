@@ -7,7 +7,7 @@ from matplotlib.figure import SubFigure
 from matplotlib.ticker import StrMethodFormatter
 
 from prerl import plotting, results
-from prerl.statistics import cluster_bootstrap_mean
+from prerl.statistics import Interval, cluster_bootstrap_mean
 
 OUTCOMES = {
     "right": (True, {"color": plotting.BLUE, "linestyle": "-", "marker": "o"}),
@@ -18,6 +18,9 @@ PARTNERS = {  # what ∇log P(y) is compared with: column prefix and line style
     "same y, other x": ("other_x_", {"color": plotting.ORANGE, "linestyle": "--", "marker": "^"}),
     "other y, other x": ("other_xy_", {"color": plotting.BLUE, "linestyle": ":", "marker": "s"}),
 }
+# Qwen3-4B, AMC23, 400 rollouts, by notes that quote the paper; whether of summed or mean log-probs is not known. In the
+# order of ours: mean; min, max; negative.
+PAPER_INNER = "paper (B): +9.23; +0.94, +46.18; 0 %"
 ROLLOUT_KEYS = ["seed", "benchmark", "question", "sample"]
 
 
@@ -51,15 +54,34 @@ def outline(axes: Axes, data: pd.Series, edges: np.ndarray, weights: np.ndarray,
         axes.plot([], [], color=color, linestyle=linestyle, label=label)
 
 
+def mean_over_questions(rows: pd.DataFrame, column: str, settings: dict) -> Interval:
+    """Mean of `column` over rollouts (at least one not NaN), with the interval that resamples whole questions."""
+    values = rows[column].dropna()
+    questions = rows.loc[values.index, ["seed", "benchmark", "question"]].astype(str).agg("/".join, axis=1)
+    return cluster_bootstrap_mean(values.to_numpy(), questions.to_numpy(), **settings["bootstrap"])
+
+
+def inner_numbers(axes: Axes, rows: pd.DataFrame, column: str, settings: dict) -> None:
+    """Mean [interval], min, max and negative share of ⟨∇log P(y|x), ∇log P(y)⟩ beside the paper's."""
+    inner = rows[column]
+    mean, low, high = mean_over_questions(rows, column, settings)
+    lines = [
+        f"same y, x: mean {mean:+.3g} [{low:.3g}, {high:.3g}];",
+        f"min {inner.min():+.3g}, max {inner.max():+.3g}; {100 * (inner < 0).mean():.3g} % negative",
+        PAPER_INNER,
+    ]
+    axes.set_ylim(top=1.4 * axes.get_ylim()[1])
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    text = axes.text(0.02, 0.99, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=5.6, bbox=white)
+    text.set_in_layout(False)  # a long line must not narrow every panel
+
+
 def cosine_legend(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
     """Name every partner with its mean cosine and the interval that resamples whole questions."""
-    bootstrap = settings["bootstrap"]
     for name, (prefix, style) in PARTNERS.items():
-        cosine = rows[f"{prefix}cosine"].dropna()
-        if cosine.empty:
+        if rows[f"{prefix}cosine"].isna().all():
             continue
-        questions = rows.loc[cosine.index, ["seed", "benchmark", "question"]].astype(str).agg("/".join, axis=1)
-        mean, low, high = cluster_bootstrap_mean(cosine.to_numpy(), questions.to_numpy(), **bootstrap)
+        mean, low, high = mean_over_questions(rows, f"{prefix}cosine", settings)
         text = f"{name}: {mean:.2f} [{low:.2f}, {high:.2f}]"
         axes.plot([], [], color=style["color"], linestyle=style["linestyle"], label=text)
     axes.set_ylim(top=1.4 * axes.get_ylim()[1])
@@ -95,15 +117,16 @@ def negative_share(axes: Axes, rows: pd.DataFrame, confidence: float) -> None:
     axes.legend()
 
 
-def right_against_wrong(axes: Axes, rows: pd.DataFrame) -> None:
-    """Distribution of the cosine (same y, x) over right and wrong rollouts, each normalised to one."""
+def right_against_wrong(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
+    """Distribution of the cosine (same y, x) over right and wrong rollouts, each normalised to one, with its mean."""
     edges = np.linspace(rows["cosine"].min() - 1e-6, rows["cosine"].max() + 1e-6, 31)
     for outcome, (is_right, style) in OUTCOMES.items():
-        part = rows.loc[rows["right"] == is_right, "cosine"].dropna()
+        part = rows[(rows["right"] == is_right) & rows["cosine"].notna()]
         if len(part):
-            name = f"{outcome}, n = {len(part)}, mean {part.mean():.2f}"
-            outline(axes, part, edges, np.full(len(part), 100 / len(part)), style, name)
-    axes.set_title("Cosine (same y, x) by outcome")
+            mean, low, high = mean_over_questions(part, "cosine", settings)
+            name = f"{outcome}, n = {len(part):,}: {mean:.2f} [{low:.2f}, {high:.2f}]"
+            outline(axes, part["cosine"], edges, np.full(len(part), 100 / len(part)), style, name)
+    axes.set_title("Cosine (same y, x) by outcome, [interval]")
     axes.set_ylabel("Rollouts (%)")
     axes.set_ylim(top=1.3 * axes.get_ylim()[1])
     axes.legend(loc="upper center", fontsize=5.8)
@@ -168,9 +191,11 @@ def draw(block: SubFigure, rows: pd.DataFrame, tokens: pd.DataFrame, settings: d
         histograms(axes, rows, column)
         axes.set_title(title)
     panels[0][0].set_ylabel("Rollouts")
+    inner_numbers(panels[0][0], rows, "inner_sum", settings)
+    inner_numbers(panels[0][1], rows, "inner_mean", settings)
     cosine_legend(panels[0][2], rows, settings)
     negative_share(panels[1][0], rows, settings["confidence"])
-    right_against_wrong(panels[1][1], rows)
+    right_against_wrong(panels[1][1], rows, settings)
     scatter(block, panels[1][2], tokens)
     token_panels(panels[2], tokens, settings["confidence"])
 
