@@ -56,7 +56,14 @@ def study() -> Evidence:
     return evidence()
 
 
-def check(scalar: Scalar, expected: list[float], n: int | None) -> None:
+def claims_table(study: Evidence) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The table and the reason of every 'not tested'."""
+    rows = claims.claim_rows(study)
+    reasons = {row.row["claim"]: row.reason for row in rows if row.reason}
+    return pd.DataFrame([row.row for row in rows], columns=COLUMNS), reasons
+
+
+def check(scalar: Scalar, expected: list[float], n: int) -> None:
     assert list(scalar.values.index) == synthetic.SEEDS
     assert scalar.values.to_numpy() == pytest.approx(expected, abs=1e-9)
     assert scalar.n == n
@@ -181,20 +188,35 @@ def test_covers_is_apart_from_the_verdict():
 
 
 def test_interval_is_t_over_seeds_and_ratios_are_reported_as_ratios(study):
-    row, _ = claim_row(CLAIMS[0], study)
+    row, _, _ = claim_row(CLAIMS[0], study)
     half = 2.7764451 * math.sqrt(0.00025) / math.sqrt(5)
     assert (row["ours"], row["ci_low"], row["ci_high"]) == pytest.approx((0.42, 0.42 - half, 0.42 + half))
     assert (row["verdict"], row["covers_paper"], row["seeds"]) == ("agrees", "no", 5)
     spread = Claim(
         "x", lambda _: Scalar(pd.Series([0.0, 1.0, 2.0, 3.0, 4.0], synthetic.SEEDS), 1), ">", 1, "", "B", None, True
     )
-    row, _ = claim_row(spread, study)
+    row, _, _ = claim_row(spread, study)
     assert math.log(row["ours"]) == pytest.approx(2.0)
     assert math.log(row["ci_low"]) == pytest.approx(2.0 - 2.7764451 * math.sqrt(2.5 / 5))
 
 
+def test_the_question_bootstrap_stands_beside_the_differences_of_accuracy(study):
+    found = {row.row["claim"]: row for row in claims.claim_rows(study)}
+    with_bootstrap = {name for name, row in found.items() if row.question_bootstrap is not None}
+    assert with_bootstrap == {"nsr_fast", "psr_degrades", "main_4b", "warmup_space", "warmup_steps", "ood"}
+    for name in with_bootstrap:
+        value, low, high = found[name].question_bootstrap
+        assert value == pytest.approx(found[name].row["ours"])
+        assert low - 1e-9 <= value <= high + 1e-9
+    # question 0 of each benchmark: 2.5 points less (1 of 8 answers in 1 of 5 seeds), the other nine equal
+    _, low, high = found["main_4b"].question_bootstrap
+    assert -1.25 < low < -0.25 < high == 0
+    # PSR-PreRL is 12.5 points below the base on every question: nothing to resample
+    assert list(found["psr_degrades"].question_bootstrap) == pytest.approx([-12.5] * 3)
+
+
 def test_one_seed_cannot_tell_with_nan_bounds():
-    table, _ = claims.claims_table(evidence(seeds=[11]))
+    table, _ = claims_table(evidence(seeds=[11]))
     tested = table[table["verdict"] != "not tested"]
     assert len(tested) == 14
     assert set(tested["verdict"]) == {"cannot tell"}
@@ -203,20 +225,20 @@ def test_one_seed_cannot_tell_with_nan_bounds():
 
 
 def test_every_claim_has_its_row_and_every_reason_is_said(study):
-    table, reasons = claims.claims_table(study)
+    table, reasons = claims_table(study)
     assert list(table.columns) == COLUMNS
     assert list(table["claim"]) == PAPER_CLAIMS
     assert set(reasons) == set(table[table["verdict"] == "not tested"]["claim"]) == {"main_8b", "behaviours"}
 
 
 def test_the_second_model_is_8b():
-    table, reasons = claims.claims_table(evidence(models=("four", "eight")))
+    table, reasons = claims_table(evidence(models=("four", "eight")))
     assert set(reasons) == {"behaviours"}
     assert table.set_index("claim").loc["main_8b", "ours"] == pytest.approx(-0.25)
 
 
 def test_methods_that_are_not_run_are_not_tested():
-    table, reasons = claims.claims_table(evidence(methods=("grpo", "nsr_prerl", "dsrl")))
+    table, reasons = claims_table(evidence(methods=("grpo", "nsr_prerl", "dsrl")))
     assert {"prerl_collapse", "psr_degrades", "warmup_space"} <= set(reasons)
     assert "psr_prerl is not run" in reasons["psr_degrades"]
     assert table.set_index("claim").loc["main_4b", "verdict"] == "cannot tell"

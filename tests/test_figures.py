@@ -150,7 +150,12 @@ def test_claims_table_has_exactly_the_contracts_columns(study, tmp_path):
     header = "claim,paper_value,grade,ours,ci_low,ci_high,n,seeds,verdict,covers_paper"
     assert table.read_text(encoding="utf-8").splitlines()[0] == header
     assert len(rows_of(table)) == 16
-    assert "Not tested: main_8b (this scale has 1 model" in reading.read_text(encoding="utf-8")
+    text = reading.read_text(encoding="utf-8")
+    assert "Not tested: main_8b (this scale has 1 model" in text
+    assert "| ci_high | question bootstrap | n |" in text and "it never decides" in text
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("| ")}
+    assert cells["psr_degrades"][6] == "[-12.50, -12.50]"
+    assert cells["passk"][6] == cells["main_8b"][6] == ""
 
 
 def test_main_table_by_hand(study, smoke, tmp_path):

@@ -7,13 +7,15 @@ points, ratios are measured as natural logarithms per seed and reported as ratio
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from prerl import results
+from prerl.contrasts import by_question, paired_question_bootstrap
 from prerl.results import BASE, SWEEP_BEST, NotMeasured
-from prerl.statistics import log_count_ratio, t_interval
+from prerl.statistics import Interval, log_count_ratio, t_interval
 
 COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
 POINTS = 100.0
@@ -34,10 +36,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Scalar:
-    """One value per seed; `n` answers (rollouts, prompts) entered it over all arms and seeds."""
+    """One value per seed; `n` answers (rollouts, prompts) entered it over all arms and seeds.
+
+    `arms`: for a difference of accuracies, both sides' accuracies by question (`contrasts.by_question`), else None.
+    """
 
     values: pd.Series
     n: int
+    arms: tuple[pd.Series, pd.Series] | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,9 @@ def _end_answers(evidence: Evidence, model: str, method: str, benchmarks: list[s
 def _points(arm: pd.DataFrame, reference: pd.DataFrame) -> Scalar:
     """Paired accuracy difference of two sets of answers, percentage points by seed."""
     difference = POINTS * (results.accuracy(arm) - results.accuracy(reference))
-    return Scalar(difference, int(arm["n"].sum() + reference["n"].sum()))
+    return Scalar(
+        difference, int(arm["n"].sum() + reference["n"].sum()), arms=(by_question(arm), by_question(reference))
+    )
 
 
 def _end_difference(
@@ -215,14 +223,19 @@ def efficiency(evidence: Evidence) -> Scalar:
 def warmup_steps(evidence: Evidence) -> Scalar:
     """Mean accuracy over the sweep's S in [10, 25] − mean over its other S (0 = GRPO included)."""
     model, settings = _first_model(evidence), evidence.settings
-    inside, outside, n = [], [], 0
+    inside, outside = [], []
     for steps, method in settings["warmup"]["s_values"].items():
         rows = _end_answers(evidence, model, method, settings["main_benchmarks"])
-        n += int(rows["n"].sum())
-        (inside if SWEEP_BEST[0] <= int(steps) <= SWEEP_BEST[1] else outside).append(results.accuracy(rows))
+        (inside if SWEEP_BEST[0] <= int(steps) <= SWEEP_BEST[1] else outside).append(rows)
     if not inside or not outside:
         raise NotMeasured(f"the sweep has no S inside or none outside {SWEEP_BEST}")
-    return Scalar(POINTS * (sum(inside) / len(inside) - sum(outside) / len(outside)), n)
+
+    def mean(sides: list[pd.Series]) -> pd.Series:
+        return sum(sides) / len(sides)
+
+    values = mean([results.accuracy(rows) for rows in inside]) - mean([results.accuracy(rows) for rows in outside])
+    arms = (mean([by_question(rows) for rows in inside]), mean([by_question(rows) for rows in outside]))
+    return Scalar(POINTS * values, int(sum(rows["n"].sum() for rows in inside + outside)), arms)
 
 
 def ood(evidence: Evidence) -> Scalar:
@@ -314,8 +327,19 @@ def covers(low: float, high: float, paper_number: float | None) -> str:
     return "yes" if low <= paper_number <= high else "no"
 
 
-def claim_row(claim: Claim, evidence: Evidence) -> tuple[dict, str]:
-    """The claim's row of the table (COLUMNS) and, when it is not tested, the reason (else '').
+class ClaimRow(NamedTuple):
+    """A row of the table (COLUMNS); the reason when it is not tested, else ''; the question bootstrap where defined.
+
+    The bootstrap's `value` is that of `ours` with seeds averaged first; it stands beside the row and decides nothing.
+    """
+
+    row: dict
+    reason: str
+    question_bootstrap: Interval | None
+
+
+def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
+    """What the claims table says of one claim.
 
     Raises ValueError when a seed's value is not finite or a seed is missing.
     """
@@ -328,7 +352,7 @@ def claim_row(claim: Claim, evidence: Evidence) -> tuple[dict, str]:
     try:
         scalar = claim.measure(evidence)
     except NotMeasured as reason:
-        return row, str(reason)
+        return ClaimRow(row, str(reason), None)
     values = scalar.values.reindex(evidence.settings["seeds"])
     if not np.isfinite(values).all():
         raise ValueError(f"claim {claim.name} is not finite for a seed: {values.to_dict()}; check that seed's inputs")
@@ -344,15 +368,11 @@ def claim_row(claim: Claim, evidence: Evidence) -> tuple[dict, str]:
         "verdict": verdict(low, high, claim.null, claim.side),
         "covers_paper": covers(low, high, claim.paper_number),
     }
-    return row, ""
+    if scalar.arms is None:
+        return ClaimRow(row, "", None)
+    return ClaimRow(row, "", paired_question_bootstrap(*scalar.arms, evidence.settings["bootstrap"]))
 
 
-def claims_table(evidence: Evidence) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The claims table (COLUMNS, one row per claim of paper.md §3) and the reason of every 'not tested'."""
-    rows, reasons = [], {}
-    for claim in CLAIMS:
-        row, reason = claim_row(claim, evidence)
-        rows.append(row)
-        if reason:
-            reasons[claim.name] = reason
-    return pd.DataFrame(rows, columns=COLUMNS), reasons
+def claim_rows(evidence: Evidence) -> list[ClaimRow]:
+    """What the claims table says of every claim of paper.md §3."""
+    return [claim_row(claim, evidence) for claim in CLAIMS]
