@@ -55,7 +55,29 @@ def publish_settings():
     )
 
 
+def study_text():
+    """The numbers behind figures and tables in one paragraph, which every caption shows (reStructuredText)."""
+
+    def sets(names):
+        return ", ".join(f"``{name}`` ({questions_of(PROBLEM_SETS[name])} questions)" for name in names)
+
+    seeds, ood, validation, alignment = SCALE["seeds"], benchmarks_of("ood"), SCALE["validation"], SCALE["alignment"]
+    sentences = [
+        f"{len(seeds)} seeds ({', '.join(map(str, seeds))})",
+        f"Evaluation: {SCALE['evaluation']['samples']} answers to each question of {sets(benchmarks_of('main'))}"
+        + (f"; out of distribution: {sets(ood)}" if ood else ""),
+        f"Validation: {validation['samples']} answers to each question of {sets(validation['benchmarks'])}",
+        f"Alignment: {alignment['questions']} questions of ``{alignment['benchmark']}``, "
+        f"{alignment['rollouts_per_question']} rollouts each",
+        f"Training: {SCALE['training']['prompts_per_update']} prompts an update, "
+        f"{SCALE['rollouts']['samples_per_prompt']} samples each",
+        "All counts are those of one policy of one seed",
+    ]
+    return ". ".join(sentences) + "."
+
+
 PUBLISH_SETTINGS = publish_settings()
+STUDY = study_text()
 
 
 rule figure_alignment:
@@ -68,6 +90,7 @@ rule figure_alignment:
         png=report(f"{R}/figures/figure_alignment.png", caption="captions/figure_alignment.rst", category="Figures"),
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/figure_alignment/all.log",
     benchmark:
@@ -89,6 +112,7 @@ rule figure_spaces:
         png=report(f"{R}/figures/figure_spaces.png", caption="captions/figure_spaces.rst", category="Figures"),
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/figure_spaces/all.log",
     benchmark:
@@ -109,6 +133,7 @@ rule figure_thoughts:
         png=report(f"{R}/figures/figure_thoughts.png", caption="captions/figure_thoughts.rst", category="Figures"),
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/figure_thoughts/all.log",
     benchmark:
@@ -129,6 +154,7 @@ rule figure_warmup:
         png=report(f"{R}/figures/figure_warmup.png", caption="captions/figure_warmup.rst", category="Figures"),
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/figure_warmup/all.log",
     benchmark:
@@ -149,6 +175,7 @@ rule figure_passk:
         png=report(f"{R}/figures/figure_passk.png", caption="captions/figure_passk.rst", category="Figures"),
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/figure_passk/all.log",
     benchmark:
@@ -169,6 +196,7 @@ rule figure_dynamics:
         png=report(f"{R}/figures/figure_dynamics.png", caption="captions/figure_dynamics.rst", category="Figures"),
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/figure_dynamics/all.log",
     benchmark:
@@ -189,6 +217,7 @@ rule figure_efficiency:
         png=report(f"{R}/figures/figure_efficiency.png", caption="captions/figure_efficiency.rst", category="Figures"),
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/figure_efficiency/all.log",
     benchmark:
@@ -210,6 +239,7 @@ rule table_main:
         md=f"{R}/tables/table_main.md",
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/table_main/all.log",
     benchmark:
@@ -231,6 +261,7 @@ rule table_warmup_space:
         md=f"{R}/tables/table_warmup_space.md",
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/table_warmup_space/all.log",
     benchmark:
@@ -254,6 +285,7 @@ rule table_claims:
         md=f"{R}/tables/table_claims.md",
     params:
         settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
     log:
         f"{R}/logs/table_claims/all.log",
     benchmark:

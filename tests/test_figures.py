@@ -8,9 +8,12 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from docutils.core import publish_parts
+from jinja2 import Environment, StrictUndefined
 
 import synthetic
 from prerl import plotting
@@ -137,7 +140,20 @@ def test_script_runs_by_its_path_with_nothing_installed_and_writes_the_same_byte
 def test_caption_says_what_is_shown_and_how_to_redo_it(target):
     text = (CAPTIONS / f"{target}.rst").read_text(encoding="utf-8")
     assert f"--cores 2 {target}" in text
+    # with --profile slurm and no other config: a redraw must not drop the profile's settings or retrain
+    assert f"snakemake --profile slurm --allowed-rules {target} -- {target}" in text
+    assert "--config" not in text
     assert "seed" in text
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_caption_gives_n_and_renders_without_a_fault(target):
+    text = (CAPTIONS / f"{target}.rst").read_text(encoding="utf-8")
+    study = "5 seeds (11, 12). Evaluation: 8 answers to each question of ``chain3`` (60 questions)."
+    job = SimpleNamespace(params=SimpleNamespace(study=study))
+    filled = Environment(undefined=StrictUndefined).from_string(text).render(snakemake=job)  # as snakemake --report
+    html = publish_parts(filled, writer="html", settings_overrides={"halt_level": 2})["body"]
+    assert "5 seeds (11, 12). Evaluation: 8 answers" in html
 
 
 def rows_of(path: Path) -> list[dict]:
