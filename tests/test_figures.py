@@ -119,7 +119,7 @@ def test_figure_alignment_names_its_numbers_with_intervals(study, tmp_path, monk
     panels = [axes for block in figures[0].subfigs or [figures[0]] for axes in block.axes]
     # same y, x, summed log-probs: 900 · (0.5 ± 0.2), evenly spread over 24 rollouts of 6 questions in each of 5 seeds
     text = panels[0].texts[0].get_text()
-    assert re.match(r"same y, x: mean \+450 \[4[0-4]\d, 4[5-9]\d\];\nmin \+270, max \+630; 0 % negative\n", text)
+    assert re.match(r"same y, x: mean 450 \[4[0-4]\d, 4[5-9]\d\];\nmin 270, max 630; 0 % negative\n", text)
     assert "+9.23; +0.94, +46.18; 0 %" in text
     right, wrong = (line.get_text() for line in panels[4].get_legend().get_texts())
     assert re.match(r"right, n = 40: 0\.40 \[0\.3\d, 0\.4\d\]", right)

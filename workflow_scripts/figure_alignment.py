@@ -61,13 +61,18 @@ def mean_over_questions(rows: pd.DataFrame, column: str, settings: dict) -> Inte
     return cluster_bootstrap_mean(values.to_numpy(), questions.to_numpy(), **settings["bootstrap"])
 
 
+def three_digits(value: float) -> str:
+    """Three significant digits, thousands apart: 15,800."""
+    return f"{float(f'{value:.3g}'):,g}"
+
+
 def inner_numbers(axes: Axes, rows: pd.DataFrame, column: str, settings: dict) -> None:
     """Mean [interval], min, max and negative share of ⟨∇log P(y|x), ∇log P(y)⟩ beside the paper's."""
     inner = rows[column]
     mean, low, high = mean_over_questions(rows, column, settings)
     lines = [
-        f"same y, x: mean {mean:+.3g} [{low:.3g}, {high:.3g}];",
-        f"min {inner.min():+.3g}, max {inner.max():+.3g}; {100 * (inner < 0).mean():.3g} % negative",
+        f"same y, x: mean {three_digits(mean)} [{three_digits(low)}, {three_digits(high)}];",
+        f"min {three_digits(inner.min())}, max {three_digits(inner.max())}; {100 * (inner < 0).mean():.3g} % negative",
         PAPER_INNER,
     ]
     axes.set_ylim(top=1.4 * axes.get_ylim()[1])
