@@ -240,6 +240,7 @@ class Study:
             "main_benchmarks": ["amc23"],
             "benchmarks": ["amc23"],
             "samples": EVALUATION_SAMPLES,
+            "seeds": [SEED],
             "validation_benchmarks": ["amc23"],
             "methods": {
                 "nsr_prerl": {"trunk": None, "first_update": 1, "updates": 2},
@@ -252,7 +253,8 @@ class Study:
                 for method in UPDATES
             ],
         }
-        outputs = [(f"--{name}", self.folder / f"{name}.parquet") for name in ("questions", "scores", "curves")]
+        names = ("questions", "scores", "contrasts", "curves")
+        outputs = [(f"--{name}", self.folder / f"{name}.parquet") for name in names]
         self.script("aggregate_scores", "--settings", json.dumps(settings), *(x for pair in outputs for x in pair))
 
     def checkpoint(self, update: int) -> Path:
