@@ -161,7 +161,7 @@ def test_cluster_bootstrap_resamples_questions_not_rows():
     questions = bootstrap_mean(by_question, [""] * 30, 2000, 0.95, seed=0)
     assert list(interval) == pytest.approx(list(questions))
     rows = bootstrap_mean(values, [""] * 600, 2000, 0.95, seed=0)
-    assert interval.high - interval.low > 3 * (rows.high - rows.low)  # the false precision of paper §6
+    assert interval.high - interval.low > 3 * (rows.high - rows.low)  # rows of one question are not independent
 
 
 def test_cluster_bootstrap_of_unequal_clusters_and_permutations():

@@ -1,4 +1,4 @@
-"""Gradient alignment of log P(y) with log P(y|x), with the two controls the paper lacks (paper.md section 2).
+"""Gradient alignment of log P(y) with log P(y|x), with the two controls the paper lacks.
 
 To first order an update of log P(y) with step eta and reward R changes log P(y|x) by
 eta R <grad log P(y), grad log P(y|x)>; the premise is that the inner product is not negative. Positivity alone could

@@ -374,5 +374,5 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
 
 
 def claim_rows(evidence: Evidence) -> list[ClaimRow]:
-    """What the claims table says of every claim of paper.md §3."""
+    """What the claims table says of every claim of docs/claims.md."""
     return [claim_row(claim, evidence) for claim in CLAIMS]

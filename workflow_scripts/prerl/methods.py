@@ -2,7 +2,7 @@
 
 Pure Python without heavy imports: the Snakefile reads it at every run. Updates are counted from 1 over the whole chain
 of phases. A method trains only its last phase; the phases before it are its *trunk*, another method that is trained
-once and continued from its checkpoint (paper section 3, policy reincarnation).
+once and continued from its checkpoint (the paper's policy reincarnation).
 
     dsrl = nsr_prerl for 20 updates, then grpo   ->   trunk nsr_prerl, trunk_update 20, first_update 21, updates 60
 """

@@ -1,7 +1,7 @@
 """The objectives of PreRL and DSRL: advantages, which rows count, token weights, clipped surrogate.
 
 Standard RL (post-train space) follows grad log P(y|x) R, PreRL (pre-train space) grad log P(y) R with the same rollouts
-y ~ P(y|x) and rewards; only the prompt is dropped from the update (paper.md section 1; abstract of arXiv 2604.14142).
+y ~ P(y|x) and rewards; only the prompt is dropped from the update (abstract of arXiv 2604.14142).
 Everything here is the same for both spaces; which log-probs are scored is the caller's choice.
 
 The loss of an update is a weighted sum over response tokens,

@@ -127,7 +127,7 @@ def is_equiv(answer: str, truth: str) -> bool:
 
 
 def hendrycks_reward(text: str, answer: str) -> float:
-    r"""Reward of a whole response: 1.0 if its last box equals the ground truth `answer`, else 0.0 (paper §4).
+    r"""Reward of a whole response: 1.0 if its last box equals the ground truth `answer`, else 0.0.
 
     Args:
         text: the decoded response; nothing boxed is wrong, whatever its words say.

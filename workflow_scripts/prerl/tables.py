@@ -10,7 +10,7 @@ from prerl import results
 from prerl.contrasts import by_question, question_bootstrap
 from prerl.statistics import t_interval
 
-# Means of the six main benchmarks in the paper (paper.md §3, notes that quote it: grade B), by model and method.
+# Means of the six main benchmarks in the paper (notes that quote it: grade B), by model and method.
 PAPER_MEANS = {
     "qwen3-4b": {"base": 41.26, "grpo": 55.79, "dsrl": 57.54, "nsr_rl_warmup": 54.38},
     "qwen3-8b": {"base": 41.62, "grpo": 57.00, "dsrl": 58.47},
