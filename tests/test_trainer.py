@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 
 import reincarnate_policy
 from prerl.checkpoints import CheckpointError, sha256_of, verify
-from prerl.trainer import TrainSettings
+from prerl.train_settings import TrainSettings
 from tiny import PREFIX
 from tiny_training import (
     POSTTRAIN_ALL,
@@ -145,9 +145,8 @@ def test_a_phase_may_be_resumed_after_the_hand_over(shop, trunk, monkeypatch):
     trainer = shop.trainer("broken", second, start=start)
     assert trainer.update == 3
     for update in (4, 5):
-        trainer._write("metrics", update, trainer.step(update))
-        trainer.update = update
-        trainer._save()
+        trainer.state.write("metrics", update, trainer.step(update))
+        trainer.state.save(update, trainer.model, trainer.tokenizer, trainer.optimizer)
     again = shop.trainer("broken", second, start=start)
     assert again.update == 5
     again.run(shop.folder / "broken/output")
@@ -253,7 +252,7 @@ def test_a_finished_run_removes_foreign_states(shop):
     shop.run("foreign", short)
     shop.run("foreign", short | {"seed": 12})
     states = [path for path in (shop.folder / "foreign/state").iterdir() if path.is_dir()]
-    assert states == [shop.trainer("foreign", short | {"seed": 12}).state]
+    assert states == [shop.trainer("foreign", short | {"seed": 12}).state.folder]
 
 
 def test_changed_validation_measures_again_and_leaves_the_weights(shop, straight, tmp_path):
@@ -274,7 +273,7 @@ def test_changed_validation_measures_again_and_leaves_the_weights(shop, straight
 
 def test_a_damaged_checkpoint_is_a_clear_error(shop, straight):
     shutil.copytree(shop.folder / "straight", shop.folder / "damaged")
-    checkpoint = shop.trainer("damaged", job())._checkpoint(6)
+    checkpoint = shop.trainer("damaged", job()).state.checkpoint(6)
     weights = checkpoint / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 import prerl.trainer
 from prerl.objectives import row_weights
 from prerl.samplers import TransformersSampler
-from prerl.trainer import TrainSettings
+from prerl.train_settings import TrainSettings
 from tiny import EOS, PREFIX
 from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, make_problems, metrics, next_ids
 

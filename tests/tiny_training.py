@@ -16,7 +16,8 @@ from prerl.files import write_parquet
 from prerl.logprobs import response_logprobs
 from prerl.miniature import save_model
 from prerl.prompts import PromptSettings, encode_prompts
-from prerl.trainer import Trainer, TrainSettings
+from prerl.train_settings import TrainSettings
+from prerl.trainer import Trainer
 from tiny import PREFIX, TOKENIZER, tiny_model
 
 PROMPT = {"system": None, "enable_thinking": False, "prefix_token": "<|im_start|>", "max_prompt_tokens": 64}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from prerl.trainer import Trainer, TrainSettings
+from prerl.train_settings import TrainSettings
+from prerl.trainer import Trainer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON, see prerl.trainer.TrainSettings")
+    parser.add_argument("--settings", required=True, help="JSON, see prerl.train_settings.TrainSettings")
     parser.add_argument("--code", nargs="+", type=Path, required=True, help="files whose edit makes old state foreign")
     parser.add_argument("--start", type=Path, required=True, help="manifest of the starting policy")
     parser.add_argument("--train", type=Path, required=True)
