@@ -46,8 +46,8 @@ MODULES = {
     "pretrain_miniature_model": ["checkpoints", "corpus", "logprobs", "miniature"],
     "prepare_miniature_data": ["corpus", "files"],
     "download_model": [],
-    "download_data": [],
-    "prepare_data": [],
+    "download_data": ["checkpoints", "downloads"],
+    "prepare_data": ["files", "problems", "rewards"],
     "sample_rollouts": ["checkpoints", "files", "generation", "prompts", "samplers"],
     "measure_gradient_alignment": ["alignment", "checkpoints", "files", "logprobs", "prompts", "rewards"],
     "train_policy": [

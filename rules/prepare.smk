@@ -71,14 +71,17 @@ rule download_model:
 
 
 rule download_data:
-    input:
-        code=code("download_data"),
     output:
         f"{R}/downloads/{{set}}",
     params:
-        settings=lambda wildcards: settings(
-            **{key: PROBLEM_SETS[wildcards.set]["file"][key] for key in ("url", "sha256")}
+        # The sha256 alone decides what the file holds, so it alone reruns this job and what follows: the script is no
+        # input, and Snakemake compares no params that are derived from `output`.
+        sha256=lambda wildcards: PROBLEM_SETS[wildcards.set]["file"]["sha256"],
+        source=lambda wildcards, output: settings(
+            mirror=SCALE["data"]["mirror"],
+            **{key: PROBLEM_SETS[wildcards.set]["file"][key] for key in ("url", "name")},
         ),
+        state=f"{R}/state/downloads",  # partial files; no output, a failed job would lose them
     log:
         f"{R}/logs/download_data/{{set}}.log",
     benchmark:
@@ -86,7 +89,8 @@ rule download_data:
     wildcard_constraints:
         set=any_of(FILE_SETS),
     shell:
-        "python {input.code[0]} --settings {params.settings:q} --file {output} > {log} 2>&1"
+        "python workflow_scripts/download_data.py --source {params.source:q} --sha256 {params.sha256}"
+        " --state {params.state} --file {output} > {log} 2>&1"
 
 
 rule prepare_data:
@@ -98,7 +102,8 @@ rule prepare_data:
     params:
         settings=lambda wildcards: settings(
             set=wildcards.set,
-            **{key: PROBLEM_SETS[wildcards.set]["file"][key] for key in ("format", "questions")},
+            system=SCALE["prompt"]["system"],
+            **{key: PROBLEM_SETS[wildcards.set]["file"][key] for key in ("format", "name", "questions")},
         ),
     log:
         f"{R}/logs/prepare_data/{{set}}.log",

@@ -1,4 +1,4 @@
-"""Fetch one file of problems, pinned by sha256. The engine for real data comes later: ends with a "needs" error."""
+"""Fetch one file of problems, pinned by its sha256, from the mirror or its public address (rule download_data)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,30 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl.downloads import DownloadError, Patience, Source, download
+
 
 def main() -> None:
-    """Name what is missing; write nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON with url, sha256")
+    parser.add_argument("--source", type=json.loads, required=True, help="JSON with url, name, mirror")
+    parser.add_argument("--sha256", required=True, help="what the file must have")
+    parser.add_argument("--state", type=Path, required=True, help="folder that keeps a partial file for the next run")
     parser.add_argument("--file", type=Path, required=True, help="the file as its source serves it")
+    parser.add_argument("--timeout-s", type=float, default=Patience.timeout_s, help="to connect; of a silent server")
+    parser.add_argument("--backoff-s", type=float, default=Patience.backoff_s, help="before the second attempt")
     arguments = parser.parse_args()
-    data = arguments.settings
-    raise SystemExit(
-        "download_data needs the downloader of real problems, which this version does not have yet: "
-        f"{arguments.file} would be {data['url']} (sha256 {data['sha256']}). "
-        "Use `--config scale=miniature`, whose problems are generated."
-    )
+    arguments.state.mkdir(parents=True, exist_ok=True)
+    arguments.file.parent.mkdir(parents=True, exist_ok=True)
+    partial = arguments.state / f"{arguments.file.name}.{arguments.sha256[:16]}"
+    patience = Patience(timeout_s=arguments.timeout_s, backoff_s=arguments.backoff_s)
+    try:
+        download(Source(**arguments.source), arguments.sha256, arguments.file, partial, patience)
+    except DownloadError as error:
+        raise SystemExit(f"download_data: {error}") from None
+    except OSError as error:
+        raise SystemExit(
+            f"download_data: {arguments.file}: {error}; make room on the disk or correct the rights, and rerun"
+        ) from None
 
 
 if __name__ == "__main__":

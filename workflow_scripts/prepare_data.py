@@ -1,4 +1,4 @@
-"""Bring a downloaded file of problems into the project's columns. The readers come later: ends with a "needs" error."""
+"""Bring a downloaded file of problems into the project's columns (rule prepare_data)."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl.files import write_parquet
+from prerl.problems import ProblemFileError, ProblemSet, read_source
+
 
 def main() -> None:
-    """Name what is missing; write nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON with set, format, questions")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON of prerl.problems.ProblemSet")
     parser.add_argument("--file", type=Path, required=True, help="the file as its source serves it")
-    parser.add_argument("--problems", type=Path, required=True, help="parquet file of problems")
+    parser.add_argument("--problems", type=Path, required=True, help="parquet to write")
     arguments = parser.parse_args()
-    data = arguments.settings
-    raise SystemExit(
-        f"prepare_data needs the reader of `format: {data['format']}`, which this version does not have yet: "
-        f"{arguments.problems} would hold the {data['questions']} problems of {data['set']}. Use "
-        "`--config scale=miniature`, whose problems are generated."
-    )
+    try:
+        problems = read_source(arguments.file, ProblemSet(**arguments.settings))
+    except ProblemFileError as error:
+        raise SystemExit(f"prepare_data: {error}") from None
+    write_parquet(arguments.problems, problems)
 
 
 if __name__ == "__main__":

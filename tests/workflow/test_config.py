@@ -79,6 +79,11 @@ def test_phase_settings_default_to_the_scale_and_change_alone():
     assert {name for name in paper if paper[name] != changed[name]} == {"grpo"}
 
 
+@pytest.mark.parametrize("mirror", [None, "../shared/data", "/data", "http://127.0.0.1:8000", "https://host/data/"])
+def test_a_mirror_is_a_folder_or_an_address(mirror):
+    assert block_of("paper", {"scales": {"paper": {"data": {"mirror": mirror}}}})["data"]["mirror"] == mirror
+
+
 def test_a_scale_may_have_its_own_phases():
     own = {"prerl": {"phases": [{"space": "pretrain", "samples": "all", "updates": 40}]}}
     assert resolve_methods(block_of("miniature", in_scale(methods=own)))["prerl"].updates == 40
@@ -128,6 +133,15 @@ def test_schedule_of_the_paper():
         (
             {"scales": {"paper": {"models": {"qwen3-4b": {"hub": {"revision": "main"}}}}}},
             "scales.paper.models.qwen3-4b.hub.revision: 'main' does not match",
+        ),
+        (
+            in_scale(data={"mirror": "ftp://host/data"}),
+            "scales.miniature.data.mirror: 'ftp://host/data' does not match",
+        ),
+        (in_scale(data={"mirror": ""}), "scales.miniature.data.mirror: '' does not match"),
+        (
+            {"scales": {"paper": {"data": {"train": {"file": {"name": "data/train.parquet"}}}}}},
+            "scales.paper.data.train.file.name: 'data/train.parquet' does not match",
         ),
         ({"methods": {"grpo": {"phases": [{"space": "rl", "samples": "all", "updates": 1}]}}}, "'rl' is not one of"),
         (
