@@ -20,6 +20,7 @@ from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from prerl.checkpoints import seal
 from prerl.logprobs import response_hidden
+from prerl.problems import ProblemSet, read_source
 from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -71,22 +72,8 @@ def answer_ids(tokenizer: PreTrainedTokenizerBase, answer: str, check: bool) -> 
 
 
 def problems_of_amc23() -> pa.Table:
-    """The 40 problems of the file, which holds each of them 20 times, in the columns of a problem file."""
-    problems: dict[str, str] = {}
-    for row in pq.read_table(AMC23).to_pylist():
-        system, user = row["prompt"]
-        assert system["content"] == PROMPT["system"]
-        answer = row["reward_model"]["ground_truth"]
-        assert problems.setdefault(user["content"], answer) == answer
-    return pa.table(
-        {
-            "id": [f"amc23-{i:02d}" for i in range(len(problems))],
-            "problem": list(problems),
-            "answer": list(problems.values()),
-            "level": [""] * len(problems),
-            "source": [AMC23.name] * len(problems),
-        }
-    )
+    """The 40 problems of the file, which holds each of them 20 times."""
+    return read_source(AMC23, ProblemSet("amc23", "verl", AMC23.name, 40, PROMPT["system"]))
 
 
 def fit(

@@ -70,6 +70,8 @@ def test_counts_and_first_rows(prepared, name, questions, last, problem, answer,
     assert table.column_names[:5] == ["id", "problem", "answer", "level", "source"]
     assert all(table.schema.field(column).type == pa.string() for column in table.column_names[:5])
     assert not any(table[column].null_count for column in table.column_names[:5])
+    # Qwen2.5-Math's files are stripped as in its evaluation, the official ones are prompts as they stand
+    assert table["source"][0].as_py().endswith(".parquet") or all(p == p.strip() for p in table["problem"].to_pylist())
     assert len(set(table["id"].to_pylist())) == len(set(table["problem"].to_pylist())) == questions
 
 
@@ -90,7 +92,7 @@ def test_math_train_as_the_official_file(prepared):
     rows = pq.read_table(DATA / "math_train.parquet").to_pylist()
     assert prepared["train"]["problem"].to_pylist() == [row["prompt"][1]["content"] for row in rows]
     assert prepared["train"]["answer"].to_pylist() == [row["reward_model"]["ground_truth"] for row in rows]
-    # the file itself has four without an answer (docs/deviations.md)
+    # the official file itself has four without an answer
     empty = [row["id"] for row in prepared["train"].to_pylist() if not row["answer"]]
     assert empty == ["train-5341", "train-5343", "train-6627", "train-7301"]
     assert all(table["answer"].to_pylist().count("") == 0 for name, table in prepared.items() if name != "train")
@@ -117,6 +119,12 @@ def test_olympiadbench_lists_units_and_tolerances(prepared):
     assert sorted(with_unit.values()) == ["%", "^{\\circ}", "cm^2", "km", "km/h", "min", "minute", "minutes"]
     tolerant = [(row["answer"], row["unit"], row["tolerance"]) for row in rows.values() if row["tolerance"] is not None]
     assert tolerant == [("4.2", "%", 0.1)]
+
+
+def test_a_list_of_answers_is_joined(tmp_path):
+    file = rewritten(tmp_path, "olympiadbench", _set(3, "final_answer", ["$\\frac{1}{2}$.", "\\$5"]))
+    prepare("olympiadbench", file, tmp_path / "problems.parquet")
+    assert read_problems(tmp_path / "problems.parquet")["answer"][3].as_py() == "\\frac{1}{2}, 5"
 
 
 def test_the_same_bytes_each_time(tmp_path):

@@ -135,7 +135,7 @@ def _olympiadbench(row: dict, wanted: ProblemSet, where: str) -> dict:
 
 def _without_dollars(text: str) -> str:
     """Without the marks of math mode and the full stop at the end, as Qwen2.5-Math compares: "$69$,$84$" → "69,84"."""
-    return re.sub(r"(?<!\\)\$", "", text).strip().removesuffix(".")
+    return re.sub(r"\\?\$", "", text).strip().removesuffix(".")
 
 
 def _tolerance(error: str, where: str) -> float:
