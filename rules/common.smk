@@ -43,7 +43,7 @@ FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in proble
 # Modules of workflow_scripts/prerl that each script imports, directly or not. A list and not a glob, so that a new
 # module retrains nothing; tests/workflow/test_code_lists.py holds it against the real imports.
 MODULES = {
-    "pretrain_miniature_model": ["checkpoints", "corpus", "logprobs", "miniature"],
+    "pretrain_miniature_model": ["checkpoints", "corpus", "files", "logprobs", "miniature"],
     "prepare_miniature_data": ["corpus", "files"],
     "download_model": [],
     "download_data": [],
@@ -65,21 +65,21 @@ MODULES = {
         "training_state",
         "updates",
     ],
-    "reincarnate_policy": ["checkpoints"],
+    "reincarnate_policy": ["checkpoints", "files"],
     "generate_samples": ["checkpoints", "files", "generation", "prompts", "samplers"],
     "grade_samples": ["answers", "files", "grading", "rewards"],
     "count_thoughts": ["answers", "files", "thoughts"],
     "aggregate_scores": ["aggregation", "answers", "contrasts", "files", "results", "statistics"],
-    "figure_alignment": ["plotting", "results", "statistics"],
-    "figure_spaces": ["plotting", "results", "statistics"],
-    "figure_thoughts": ["plotting", "results", "statistics"],
-    "figure_warmup": ["plotting", "results", "statistics"],
-    "figure_passk": ["plotting", "results", "statistics"],
-    "figure_dynamics": ["plotting", "results", "statistics"],
-    "figure_efficiency": ["plotting", "results", "statistics"],
-    "table_main": ["contrasts", "results", "statistics", "tables"],
-    "table_warmup_space": ["contrasts", "results", "statistics", "tables"],
-    "table_claims": ["claims", "contrasts", "results", "statistics", "tables"],
+    "figure_alignment": ["files", "plotting", "results", "statistics"],
+    "figure_spaces": ["files", "plotting", "results", "statistics"],
+    "figure_thoughts": ["files", "plotting", "results", "statistics"],
+    "figure_warmup": ["files", "plotting", "results", "statistics"],
+    "figure_passk": ["files", "plotting", "results", "statistics"],
+    "figure_dynamics": ["files", "plotting", "results", "statistics"],
+    "figure_efficiency": ["files", "plotting", "results", "statistics"],
+    "table_main": ["contrasts", "files", "results", "statistics", "tables"],
+    "table_warmup_space": ["contrasts", "files", "results", "statistics", "tables"],
+    "table_claims": ["claims", "contrasts", "files", "results", "statistics", "tables"],
 }
 
 

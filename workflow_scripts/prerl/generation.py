@@ -7,10 +7,9 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prerl.checkpoints import load_model, sha256_of, verify
-from prerl.files import read_problems, write_parquet
+from prerl.files import read_problems, read_table, write_parquet
 from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
 from prerl.samplers import SamplingSettings, build_sampler, sample_seed
 
@@ -108,5 +107,5 @@ def generate_sharded(
                     sampling=sampling,
                 )
                 write_parquet(shard, rows)
-            tables.append(pq.read_table(shard))
+            tables.append(read_table(shard))
     return pa.concat_tables(tables)
