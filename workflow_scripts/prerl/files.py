@@ -36,8 +36,9 @@ def read_problems(path: Path) -> pa.Table:
     """A problem file (columns id, problem, answer, level, source). Raises FileError where it cannot be used."""
     table = read_table(path)
     missing = {"id", "problem", "answer"} - set(table.column_names)
-    if missing:
-        raise FileError(f"{path} lacks the columns {sorted(missing)}: make it again with the prepare rules")
+    if missing or not len(table):
+        fault = f"lacks the columns {sorted(missing)}" if missing else "holds no problem"
+        raise FileError(f"{path} {fault}: delete it and run the same command again, which prepares it anew")
     return table
 
 
