@@ -17,6 +17,7 @@ import pytest
 
 import download_data
 from fault_server import FaultServer, serving
+from prerl import UserError
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
@@ -61,9 +62,8 @@ class Job:
         monkeypatch.setattr(sys, "argv", ["download_data.py", *self.arguments()])
         try:
             download_data.main()
-        except SystemExit as end:
-            assert isinstance(end.code, str)  # printed to stderr, exit status 1
-            return end.code
+        except UserError as error:
+            return str(error)
         return ""
 
     def start(self, **options) -> subprocess.Popen[str]:
@@ -110,7 +110,7 @@ def test_a_download(job, public, monkeypatch):
 def test_a_fault_ends_in_one_message_and_the_rerun_in_the_file(job, public, monkeypatch, fault, requests, said):
     public.standing = fault
     message = job.run(monkeypatch)
-    assert message.startswith(f"download_data: {job.url}: ") and said in message
+    assert message.startswith(f"{job.url}: ") and said in message
     assert "data.mirror" in message and "\n" not in message
     assert len(public.asked) == requests and job.nothing_at_the_output()
     kept = job.kept_bytes()

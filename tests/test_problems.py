@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 import prepare_data
+from prerl import UserError
 from prerl.files import read_problems
 from prerl.rewards import last_boxed
 
@@ -143,10 +144,10 @@ def test_prepared_files_go_by_checksum(prepared, tmp_path):
 
 def refusal(tmp_path: Path, name: str, file: Path, **changed) -> str:
     """The one message with which the script ends, nothing being written."""
-    with pytest.raises(SystemExit) as end:
+    with pytest.raises(UserError) as caught:
         prepare(name, file, tmp_path / "out/problems.parquet", **changed)
-    assert not (tmp_path / "out").exists() and "\n" not in end.value.code
-    return end.value.code
+    assert not (tmp_path / "out").exists() and "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 def rewritten(tmp_path: Path, name: str, change) -> Path:
@@ -171,9 +172,9 @@ def test_a_truncated_file(tmp_path, name, kept):
     file = tmp_path / "truncated"
     file.write_bytes(content[: int(len(content) * kept)])
     message = refusal(tmp_path, name, file)
-    assert message.startswith(f"prepare_data: {file}")
+    assert message.startswith(str(file))
     if kept or name == "amc23":
-        assert "delete it and rerun, it is downloaded anew" in message
+        assert "delete it and" in message
     else:
         assert f"0 different problems, but {name} is configured with `questions: " in message
 

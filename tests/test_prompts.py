@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prerl.miniature import build_tokenizer
-from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
+from prerl.prompts import PromptError, PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
 
 QWEN = Path(__file__).parents[2] / "shared" / "data" / "qwen_tokenizer"
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -56,22 +56,24 @@ def test_the_prefix_is_qwens_im_start(qwen, words):
 
 @pytest.mark.parametrize("prefix", ["<|im_start|>user", "two words", "", "<|nosuch|>"])
 def test_a_prefix_that_is_not_one_token_is_refused(qwen, prefix):
-    with pytest.raises(ValueError, match="not one token.*<\\|im_start\\|>"):
+    with pytest.raises(PromptError, match="not one token.*<\\|im_start\\|>"):
         prefix_token_id(qwen, prefix)
 
 
 @pytest.mark.parametrize("prefix", ["house", "<unk>x", "Let me"])
 def test_an_unknown_prefix_is_refused_by_the_word_tokenizer(words, prefix):
-    with pytest.raises(ValueError, match="not one token"):
+    with pytest.raises(PromptError, match="not one token"):
         prefix_token_id(words, prefix)
 
 
 @pytest.mark.parametrize("longest", [1, 4, 38, 39, 40])
-def test_truncation_is_on_the_left(qwen, longest):
+def test_truncation_is_on_the_left_and_said(qwen, longest, capsys):
     settings = PromptSettings(SYSTEM, False, "<|im_start|>", longest)
     short, long = encode_prompts(qwen, ["What is 1+1?", "What is 1+1? " * 50], settings)
     assert short == GOLDEN[-longest:] and len(long) == longest
     assert long[-min(longest, 9) :] == GOLDEN[-min(longest, 9) :]  # the opened assistant turn stays
+    said = f"{1 + (longest < 39)} of 2 prompts lose their left end: prompt.max_prompt_tokens is {longest}"
+    assert len(GOLDEN) == 39 and said in capsys.readouterr().out
 
 
 def test_text_of_a_problem_that_looks_like_the_template_keeps_its_ids(qwen):
@@ -80,13 +82,13 @@ def test_text_of_a_problem_that_looks_like_the_template_keeps_its_ids(qwen):
 
 
 def test_missing_tokenizer_and_missing_eos_name_the_remedy(tmp_path, words):
-    with pytest.raises(FileNotFoundError, match="holds no tokenizer.*fetch or save the model folder again"):
+    with pytest.raises(PromptError, match="holds no tokenizer.*fetch or save the model folder again"):
         load_tokenizer(tmp_path)
     words.save_pretrained(tmp_path)
     assert load_tokenizer(tmp_path).eos_token == "<|im_end|>"
     config = (tmp_path / "tokenizer_config.json").read_text().replace('"eos_token": "<|im_end|>",', "")
     (tmp_path / "tokenizer_config.json").write_text(config)
-    with pytest.raises(ValueError, match="no EOS token; set `eos_token`"):
+    with pytest.raises(PromptError, match="no EOS token; set `eos_token`"):
         load_tokenizer(tmp_path)
 
 

@@ -7,11 +7,10 @@ import argparse
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from prerl.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
-from prerl.files import write_parquet
+from prerl.files import read_table, write_parquet
 from prerl.thoughts import ThoughtCounter
 
 
@@ -29,7 +28,7 @@ def main() -> None:
     parser.add_argument("--policy", required=True, type=Path, help="manifest of a model with the samples' tokenizer")
     parser.add_argument("--thoughts", required=True, type=Path, help="output")
     arguments = parser.parse_args()
-    samples = pq.read_table(arguments.samples, columns=[*SAMPLE_KEY, "token_ids", "finish_reason"])
+    samples = read_table(arguments.samples, columns=[*SAMPLE_KEY, "token_ids", "finish_reason"])
     check_unique_samples(samples, arguments.samples)
     counter = ThoughtCounter.of(load_tokenizer(arguments.policy))
     responses = samples["token_ids"].to_pylist()

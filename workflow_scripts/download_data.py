@@ -24,11 +24,9 @@ def main() -> None:
     patience = Patience(timeout_s=arguments.timeout_s, backoff_s=arguments.backoff_s)
     try:
         download(Source(**arguments.source), arguments.sha256, arguments.file, partial, patience)
-    except DownloadError as error:
-        raise SystemExit(f"download_data: {error}") from None
     except OSError as error:
-        raise SystemExit(
-            f"download_data: {arguments.file}: {error}; make room on the disk or correct the rights, and rerun"
+        raise DownloadError(
+            f"{arguments.file}: {error}; make room on the disk or correct the rights, and rerun"
         ) from None
 
 

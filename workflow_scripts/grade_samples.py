@@ -13,11 +13,11 @@ from prerl.rewards import is_equiv, last_boxed
 
 def read_answers(paths: list[Path]) -> dict[tuple[str, str], str]:
     """Ground truth by (benchmark, question id); a file's name is the benchmark. ValueError on a repeated id."""
-    import pyarrow.parquet as pq
+    from prerl.files import read_table
 
     answers: dict[tuple[str, str], str] = {}
     for path in paths:
-        table = pq.read_table(path, columns=["id", "answer"])
+        table = read_table(path, columns=["id", "answer"])
         for question, answer in zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True):
             if (path.stem, question) in answers:
                 raise ValueError(f"{path}: question {question!r} stands twice; prepare the data again without repeats")
@@ -53,12 +53,11 @@ def main() -> None:
     arguments = parser.parse_args()
     # imported here and not above: every grading worker imports this file again, and needs none of it
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from prerl.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
-    from prerl.files import write_parquet
+    from prerl.files import read_table, write_parquet
 
-    samples = pq.read_table(arguments.samples, columns=[*SAMPLE_KEY, "text"])
+    samples = read_table(arguments.samples, columns=[*SAMPLE_KEY, "text"])
     answers = read_answers(arguments.questions)
     check_unique_samples(samples, arguments.samples)
     questions = list(zip(samples["benchmark"].to_pylist(), samples["question"].to_pylist(), strict=True))

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prerl.alignment import AlignmentRollout, measure_alignment, token_agreement
 from prerl.checkpoints import load_model, verify
-from prerl.files import read_problems, write_parquet
+from prerl.files import read_problems, read_table, write_parquet
 from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
 from prerl.rewards import hendrycks_reward
 
@@ -42,7 +41,7 @@ def main() -> None:
             response=row["token_ids"],
             right=hendrycks_reward(row["text"], answers[row["question"]]) > 0.5,
         )
-        for row in pq.read_table(arguments.rollouts).to_pylist()
+        for row in read_table(arguments.rollouts).to_pylist()
     ]
     for measure, path in ((measure_alignment, arguments.alignment), (token_agreement, arguments.tokens)):
         rows = [

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from prerl.files import write_parquet
-from prerl.problems import ProblemFileError, ProblemSet, read_source
+from prerl.problems import ProblemSet, read_source
 
 
 def main() -> None:
@@ -16,11 +16,7 @@ def main() -> None:
     parser.add_argument("--file", type=Path, required=True, help="the file as its source serves it")
     parser.add_argument("--problems", type=Path, required=True, help="parquet to write")
     arguments = parser.parse_args()
-    try:
-        problems = read_source(arguments.file, ProblemSet(**arguments.settings))
-    except ProblemFileError as error:
-        raise SystemExit(f"prepare_data: {error}") from None
-    write_parquet(arguments.problems, problems)
+    write_parquet(arguments.problems, read_source(arguments.file, ProblemSet(**arguments.settings)))
 
 
 if __name__ == "__main__":

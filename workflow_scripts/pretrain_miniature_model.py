@@ -8,7 +8,7 @@ from pathlib import Path
 
 import transformers
 
-from prerl.checkpoints import commit, temporary_folder
+from prerl.checkpoints import new_folder
 from prerl.miniature import CorpusSettings, build_model, build_tokenizer, pretrain, save_model
 
 
@@ -37,9 +37,8 @@ def main() -> None:
         report=report,
         **settings["pretraining"],
     )
-    temporary = temporary_folder(arguments.manifest.parent)
-    save_model(model, tokenizer, temporary)
-    commit(temporary, arguments.manifest.parent)
+    with new_folder(arguments.manifest.parent, sum(p.nbytes for p in model.parameters())) as temporary:
+        save_model(model, tokenizer, temporary)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl import UserError
 from prerl.files import read_problems, write_parquet
 from prerl.generation import Policy
 from prerl.prompts import PromptSettings
@@ -26,7 +27,7 @@ def main() -> None:
     settings = json.loads(arguments.settings)
     questions = read_problems(arguments.questions)
     if len(questions) < settings["questions"]:
-        raise ValueError(
+        raise UserError(
             f"alignment.questions is {settings['questions']} but {arguments.questions} has {len(questions)}: lower it"
         )
     rollouts = Policy(arguments.policy, settings["engine"]).samples(

@@ -73,35 +73,6 @@ def test_each_target_has_its_name(checkout, target):
     assert target in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        (
-            "    seeds: [1, 2]\n",
-            "    seeds: [1, 2]\n    sede: 3\n",
-            "scales.smoke: Additional properties are not allowed ('sede'",
-        ),
-        ("      samples: 4\n", "      samples: 4\n      samples: 5\n", "the key 'samples' stands twice"),
-        (
-            "warmup_sweep: {updates: [2]}",
-            "warmup_sweep: {updates: [9]}",
-            "ends at update 9, beyond training.updates: 3",
-        ),
-    ],
-)
-def test_a_wrong_configuration_stops_before_any_job(tmp_path, old, new, said):
-    folder = copy_checkout(tmp_path / "workflow")
-    config = folder / "config.yaml"
-    text = config.read_text()
-    assert text.count(old) == 1
-    config.write_text(text.replace(old, new))
-    result = snakemake(folder, "--cores", "1", "--config", "scale=smoke")
-    assert result.returncode == 1
-    assert "the configuration cannot be used" in result.stdout and said in result.stdout
-    assert "Traceback" not in result.stdout
-    assert not (folder / "results").exists()
-
-
 def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1

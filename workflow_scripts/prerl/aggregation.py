@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from prerl.answers import SAMPLE_KEY
+from prerl.files import read_table
 from prerl.results import GRADERS, MEAN
 from prerl.statistics import avg_at_k, bootstrap_ratio, pass_at_k, resample_counts
 
@@ -39,7 +40,7 @@ def read_evaluation(evaluation: dict, samples: int) -> pd.DataFrame:
     `evaluation`: {"method", "seed", "updates", "grades", "thoughts"}, the last two paths. Raises ValueError on
     incomplete files.
     """
-    grades, thoughts = pd.read_parquet(evaluation["grades"]), pd.read_parquet(evaluation["thoughts"])
+    grades, thoughts = read_table(evaluation["grades"]).to_pandas(), read_table(evaluation["thoughts"]).to_pandas()
     _check_answers(grades, samples, evaluation["grades"])
     _check_answers(thoughts, samples, evaluation["thoughts"])
     answers = grades.merge(thoughts, on=KEY, how="inner", validate="one_to_one")
@@ -159,7 +160,7 @@ def score_questions(questions: pd.DataFrame, settings: dict) -> pd.DataFrame:
 
 def _read_metrics(history: dict, first_update: int, updates: int) -> pd.DataFrame:
     """Training metrics in long form: update, kind, name, benchmark "", value. Every update must stand there once."""
-    metrics = pd.read_parquet(history["metrics"])
+    metrics = read_table(history["metrics"]).to_pandas()
     if sorted(metrics["update"]) != list(range(first_update, updates + 1)):
         raise ValueError(
             f"{history['metrics']}: updates are not exactly {first_update} … {updates}, once each; run train_policy of "
@@ -172,7 +173,7 @@ def _read_metrics(history: dict, first_update: int, updates: int) -> pd.DataFram
 
 def _read_validation(history: dict, first_update: int, updates: int, benchmarks: list[str]) -> pd.DataFrame:
     """Validation in long form with the unweighted mean over `benchmarks`; update 0 belongs to a chain's first phase."""
-    validation = pd.read_parquet(history["validation"], columns=["update", "benchmark", *VALIDATION_VALUES])
+    validation = read_table(history["validation"], columns=["update", "benchmark", *VALIDATION_VALUES]).to_pandas()
     remedy = f"run train_policy of {history['method']} seed {history['seed']} again"
     earliest = 0 if first_update == 1 else first_update
     if not validation["update"].between(earliest, updates).all():

@@ -10,15 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from prerl import UserError
+from prerl.files import writing
 
 MANIFEST = "manifest.json"
 OPTIMIZER = "optimizer.safetensors"
 PROGRESS = "progress.json"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file and the remedy."""
 
 
@@ -29,13 +35,15 @@ def sha256_of(path: Path) -> str:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Atomic and synced: temporary name, fsync, rename."""
+    """Atomic and synced: temporary name, fsync, rename. Raises FileError on a full disk."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w") as file:
-        json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
+    with writing(path, temporary, len(text)):
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def _sync(path: Path) -> None:
@@ -74,6 +82,26 @@ def temporary_folder(folder: Path) -> Path:
     return temporary
 
 
+@contextmanager
+def new_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
+    """A temporary sibling of `folder` to write into, committed at the end; nothing of it stays where writing fails.
+
+    Raises FileError on a full disk; what stood at `folder` is then as it was.
+    """
+    from safetensors import SafetensorError
+
+    temporary = temporary_folder(folder)
+    with writing(folder, temporary, needed_bytes):
+        try:
+            yield temporary
+        except SafetensorError as error:
+            code = re.search(r"\(os error (\d+)\)", str(error))  # the only trace of it in this exception
+            if code is None:
+                raise
+            raise OSError(int(code[1]), str(error)) from error
+        commit(temporary, folder)
+
+
 RERUN = "rerun the job that makes it (where Snakemake takes that for done, delete its checkpoints/manifest.json first)"
 
 
@@ -81,7 +109,14 @@ def verify(manifest: Path, remedy: str = RERUN) -> Path:
     """The folder of `manifest` after checking each file's presence, size and sha256. Raises CheckpointError."""
     if not manifest.is_file():
         raise CheckpointError(f"{manifest} is missing: the checkpoint was not finished; {remedy}")
-    for name, entry in json.loads(manifest.read_text())["files"].items():
+    try:
+        files = json.loads(manifest.read_text())["files"]
+    except (ValueError, KeyError):
+        raise CheckpointError(f"{manifest} is damaged or no checkpoint's manifest: {remedy}") from None
+    for path in manifest.parent.iterdir():
+        if path.name not in files and path != manifest and not path.name.startswith("."):
+            raise CheckpointError(f"{path} is foreign, {manifest} does not list it: move it elsewhere, or {remedy}")
+    for name, entry in files.items():
         path = manifest.parent / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing though {manifest} lists it: {remedy}")
@@ -92,41 +127,58 @@ def verify(manifest: Path, remedy: str = RERUN) -> Path:
 
 def link_files(source: Path, names: list[str], folder: Path) -> None:
     """Publish files of a checkpoint as a new sealed folder by hard links (a copy where links are not possible)."""
-    temporary = temporary_folder(folder)
-    for name in names:
-        try:
-            os.link(source / name, temporary / name)
-        except OSError:
-            shutil.copy2(source / name, temporary / name)
-    commit(temporary, folder)
+    with new_folder(folder, sum((source / name).stat().st_size for name in names)) as temporary:
+        for name in names:
+            try:
+                os.link(source / name, temporary / name)
+            except OSError:
+                shutil.copy2(source / name, temporary / name)
 
 
 def save_checkpoint(folder: Path, model, tokenizer, optimizer, progress: dict) -> None:
     """Weights, tokenizer, AdamW moments (by parameter name) and progress as one sealed folder."""
     from safetensors.torch import save_file
 
-    temporary = temporary_folder(folder)
-    model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
     moments = {}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             moments[f"{name}|{key}"] = value.detach().contiguous().cpu()
-    if moments:
-        save_file(moments, temporary / OPTIMIZER)
-    write_json(temporary / PROGRESS, progress)
-    commit(temporary, folder)
+    with new_folder(folder, sum(t.nbytes for t in (*model.parameters(), *moments.values()))) as temporary:
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        if moments:
+            save_file(moments, temporary / OPTIMIZER)
+        write_json(temporary / PROGRESS, progress)
 
 
 def load_model(folder: Path):
-    """The causal language model of a transformers folder, float32, on the GPU if there is one; safetensors only."""
+    """The causal language model of a transformers folder, float32, on the GPU if there is one; safetensors only.
+
+    Raises CheckpointError where a file is missing or broken, or where the weights are not exactly the model's
+    (transformers would draw the missing ones at random).
+    """
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     transformers.utils.logging.disable_progress_bar()
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
-    )
+    whole = "fetch or make the model folder again, whole"
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(f"{folder / 'config.json'} is missing: {whole}")
+    try:
+        model, found = transformers.AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{folder} cannot be loaded ({str(error).splitlines()[0]}): {whole}") from None
+    for kind in ("missing_keys", "unexpected_keys"):
+        if found[kind]:
+            raise CheckpointError(f"{folder}: weights have {kind} {sorted(found[kind])[:3]}, a foreign file: {whole}")
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -145,8 +197,8 @@ def load_optimizer(folder: Path, model, optimizer) -> None:
         state = {
             key: moments.pop(f"{name}|{key}") for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}|{key}" in moments
         }
-        if not state:
-            continue
+        if len(state) < 3:
+            raise CheckpointError(f"{path} lacks moments of {name}, a foreign checkpoint: {RERUN}")
         if state["exp_avg"].shape != parameter.shape:
             raise CheckpointError(
                 f"{path}: moments of {name} are of another shape than the model, a foreign checkpoint: {RERUN}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jsonschema
 import yaml
 
-from prerl.methods import ConfigError, deep_merge, inherited_scales, resolve_methods
+from prerl.methods import ConfigError, deep_merge, inherited_scales, nearest, resolve_methods
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -30,18 +31,91 @@ def refuse_duplicate_keys(files: list[str]) -> None:
             yaml.load(stream, Loader=_UniqueKeyLoader)
 
 
-def _schema_messages(config: Mapping, schema: Mapping) -> list[str]:
-    """One line for each violation: where it is, what is wrong."""
-    validator = jsonschema.Draft202012Validator(schema)
-    messages = []
-    for violation in validator.iter_errors(config):
+def _is_finite(checker: jsonschema.TypeChecker, value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite),  # no .nan, no .inf
+)
+_TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a block of keys",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
+
+
+def _faults_of_keys(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
+    """Unknown keys with the known one that is nearest, and missing keys that no unknown one stands for."""
+    known = error.schema["properties"]
+    unknown = [key for key in error.instance if key not in known]
+    if error.validator == "additionalProperties":
+        for key in unknown:
+            yield f"{where}{key}: unknown key; keys are {', '.join(known)}{nearest(key, known)}"
+    else:
+        for key in error.validator_value:
+            if key not in error.instance and not nearest(key, unknown):
+                yield f"{where}{key}: missing; give it a value"
+
+
+def _fault_of_value(error: jsonschema.ValidationError) -> str:
+    """What is wrong with a value: the value, and what it must be."""
+    value, rule, wanted = error.instance, error.validator, error.validator_value
+    written = json.dumps(value)
+    if rule == "type":
+        kinds = " or ".join(_TYPES[kind] for kind in ([wanted] if isinstance(wanted, str) else wanted))
+        number = "number" in kinds and isinstance(value, str)
+        return f"{written} is not {kinds}" + ("; no quotes, and 1.0e-4 (YAML takes 1e-4 for text)" if number else "")
+    if rule == "enum":
+        return f"{written} is none of {', '.join(wanted)}{nearest(value, wanted)}"
+    if rule == "const":
+        return f"{written} is neither a number nor {wanted!r}; write one of them"
+    if rule in _BOUNDS:
+        return f"{written} must be {_BOUNDS[rule]} {wanted}"
+    if rule == "uniqueItems":
+        return f"{written} holds {', '.join(repr(v) for v in value if value.count(v) > 1)}; remove the repetition"
+    if rule in ("minItems", "minProperties") and not value:
+        return "empty; give at least one"
+    if rule in ("minProperties", "maxProperties"):
+        return f"holds {', '.join(value)}; {wanted} keys must stand here"
+    return f"{written} cannot stand here"
+
+
+def _schema_faults(config: Mapping, schema: Mapping) -> list[str]:
+    """One line for each violation: the key, the value, and what must stand there (`description` in the schema)."""
+    faults = set()
+    for violation in _Validator(schema).iter_errors(config):
         error = jsonschema.exceptions.best_match([violation])  # of alternatives that all fail, the nearest
-        where = ".".join(str(part) for part in error.absolute_path) or "config"
-        if error.validator == "additionalProperties":
-            messages.append(f"{where}: {error.message}; keys are {', '.join(error.schema['properties'])}")
+        where = ".".join(str(part) for part in error.absolute_path)
+        if error.validator in ("additionalProperties", "required"):
+            faults.update(_faults_of_keys(error, f"{where}." if where else ""))
         else:
-            messages.append(f"{where}: {error.message}")
-    return sorted(messages)
+            name = "the name " if "propertyNames" in error.absolute_schema_path else ""
+            remedy = f"; {error.schema['description']}" if "description" in error.schema else ""
+            faults.add(f"{where}: {name}{_fault_of_value(error)}{remedy}")
+    return sorted(faults)
+
+
+def _without_inherited(faults: list[str], parents: Mapping[str, str]) -> list[str]:
+    """The faults without those that a scale only inherits. parents: scale -> the one it inherits."""
+    inherited = {
+        fault
+        for fault in faults
+        for scale, parent in parents.items()
+        if fault.startswith(f"scales.{scale}.") and fault.replace(f"scales.{scale}.", f"scales.{parent}.", 1) in faults
+    }
+    return [fault for fault in faults if fault not in inherited]
 
 
 def check_scale(block: Mapping) -> None:
@@ -57,7 +131,7 @@ def check_scale(block: Mapping) -> None:
         ("alignment.benchmark", [block["alignment"]["benchmark"]]),
     ]:
         faults += [
-            f"{key}: {name!r} is no benchmark; data.benchmarks are {', '.join(benchmarks)}"
+            f"{key}: {name!r} is no benchmark; data.benchmarks are {', '.join(benchmarks)}{nearest(name, benchmarks)}"
             for name in names
             if name not in benchmarks
         ]
@@ -66,7 +140,8 @@ def check_scale(block: Mapping) -> None:
             "rollouts.samples_per_prompt: 1 answer makes a group without spread, whose advantage is always 0; "
             "use 2 or more"
         )
-    faults += _size_faults(block) + _duplicate_faults(block["data"]) + _corpus_faults(block) + _schedule_faults(block)
+    faults += _size_faults(block) + _duplicate_faults(block["data"]) + _length_faults(block)
+    faults += _corpus_faults(block) + _schedule_faults(block)
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -81,6 +156,12 @@ def _size_faults(block: Mapping) -> list[str]:
     train, wanted = questions_of(block["data"]["train"]), block["training"]["prompts_per_update"]
     if wanted > train:
         faults.append(f"training.prompts_per_update: {wanted} is more than the {train} training problems; lower it")
+    measured, wanted = block["rollouts"]["samples_per_prompt"], block["training"]["measured_samples_per_prompt"]
+    if wanted > measured:
+        faults.append(
+            f"training.measured_samples_per_prompt: {wanted} is more than rollouts.samples_per_prompt: {measured}; "
+            "lower it"
+        )
     benchmark = block["alignment"]["benchmark"]
     if benchmark in block["data"]["benchmarks"]:
         held, wanted = questions_of(block["data"]["benchmarks"][benchmark]), block["alignment"]["questions"]
@@ -90,13 +171,31 @@ def _size_faults(block: Mapping) -> list[str]:
 
 
 def _duplicate_faults(data: Mapping) -> list[str]:
+    """The same file or the same kind and number of generated problems under two names, training's included."""
     faults: list[str] = []
     known: dict[str, str] = {}
-    for name, benchmark in data["benchmarks"].items():
-        if "file" in benchmark:
-            other = known.setdefault(benchmark["file"]["sha256"], name)
-            if other != name:
-                faults.append(f"data.benchmarks.{name} is the same file as {other}; remove one of them")
+    for name, problems in {"train": data["train"], **data["benchmarks"]}.items():
+        kind = "file" if "file" in problems else "generated"
+        key = problems["file"]["sha256"] if kind == "file" else json.dumps(problems["generated"], sort_keys=True)
+        other = known.setdefault(key, name)
+        if other != name:
+            what = "is the same file as" if kind == "file" else "asks for the same generated problems as"
+            faults.append(f"data.benchmarks.{name} {what} {other}; remove one of them")
+    return faults
+
+
+def _length_faults(block: Mapping) -> list[str]:
+    """Prompts and answers that the position embeddings of a generated model do not reach."""
+    faults = []
+    for name, model in block["models"].items():
+        for stage in ("rollouts", "validation", "evaluation") if "generated" in model else ():
+            prompt, answer = block["prompt"]["max_prompt_tokens"], block[stage]["max_new_tokens"]
+            held = model["generated"]["architecture"]["max_position_embeddings"]
+            if prompt + answer > held:
+                faults.append(
+                    f"{stage}.max_new_tokens: {answer} and prompt.max_prompt_tokens: {prompt} are together more than "
+                    f"models.{name}.generated.architecture.max_position_embeddings: {held}; lower one or raise that"
+                )
     return faults
 
 
@@ -132,17 +231,21 @@ def read_config(config: Mapping, schema_file: Path) -> dict:
 
     Every scale is held against the schema, the chosen one against the rest. Raises ConfigError.
     """
-    config = json.loads(json.dumps(config))  # keys become strings, as in the settings that the jobs get
+    # keys become strings, as in the settings that the jobs get, and so does what YAML reads as a date
+    config = json.loads(json.dumps(config, default=str))
     schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
     if not isinstance(config.get("scales"), dict) or not all(isinstance(s, dict) for s in config["scales"].values()):
         raise ConfigError("config.yaml holds no `scales:` with a block each; start from the project's config.yaml")
+    parents = {name: block["inherits"] for name, block in config["scales"].items() if "inherits" in block}
     config["scales"] = inherited_scales(config["scales"])
-    messages = _schema_messages(config, schema)
-    if messages:
-        raise ConfigError("\n".join(messages) + "\nThe keys and their types are in rules/config.schema.yaml")
+    faults = _without_inherited(_schema_faults(config, schema), parents)
+    if faults:
+        raise ConfigError("\n".join(faults) + "\nThe keys and their types are in rules/config.schema.yaml")
     scale = config["scale"]
     if scale not in config["scales"]:
-        raise ConfigError(f"scale: {scale!r} is none of {', '.join(config['scales'])}")
+        raise ConfigError(
+            f"scale: {scale!r} is none of {', '.join(config['scales'])}{nearest(scale, config['scales'])}"
+        )
     block = dict(config["scales"][scale])
     block["methods"] = deep_merge(config["methods"], block.get("methods", {}))
     check_scale(block)

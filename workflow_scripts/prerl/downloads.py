@@ -15,12 +15,13 @@ from urllib.parse import quote
 import requests
 import urllib3
 
+from prerl import UserError
 from prerl.checkpoints import sha256_of
 
 PIECE_BYTES = 1 << 16
 
 
-class DownloadError(RuntimeError):
+class DownloadError(UserError):
     """A file that cannot be had; the message names the address, what is wrong and the remedy."""
 
 

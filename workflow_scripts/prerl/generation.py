@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from prerl.checkpoints import load_model, sha256_of, verify
-from prerl.files import read_problems, write_parquet
-from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
+from prerl.files import read_problems, read_table, write_parquet
+from prerl.prompts import PromptSettings, check_lengths, encode_prompts, load_tokenizer
 from prerl.samplers import SamplingSettings, build_sampler, sample_seed
 
 SAMPLE_SCHEMA = pa.schema(
@@ -55,6 +54,7 @@ class Policy:
             [sample_seed(seed, purpose, benchmark, update, question, i) for i in range(samples)]
             for question in questions["id"]
         ]
+        check_lengths(self.tokenizer, self.model.config.max_position_embeddings, prompt, sampling.max_new_tokens)
         prompts = encode_prompts(self.tokenizer, questions["problem"], prompt)
         rollouts = self.sampler.generate(prompts, seeds, sampling)
         texts = self.tokenizer.batch_decode([r.token_ids for r in rollouts], skip_special_tokens=True)
@@ -108,5 +108,5 @@ def generate_sharded(
                     sampling=sampling,
                 )
                 write_parquet(shard, rows)
-            tables.append(pq.read_table(shard))
+            tables.append(read_table(shard))
     return pa.concat_tables(tables)

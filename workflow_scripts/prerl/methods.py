@@ -9,15 +9,24 @@ once and continued from its checkpoint (the paper's policy reincarnation).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+
+from prerl import UserError
 
 BASE = "base"
 """Name of the untrained model among the methods' results."""
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """A mistake in config.yaml; the message names the key, the value and the remedy."""
+
+
+def nearest(word: object, words: Iterable[str]) -> str:
+    """The end of an error's sentence: "; did you mean 'training'?", or nothing where no word is near."""
+    found = difflib.get_close_matches(str(word), words, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +96,7 @@ def inherited_scales(scales: Mapping) -> dict[str, dict]:
     """Each scale's block with what it `inherits`, that key removed. ConfigError on an unknown or circular one."""
 
     def block(name: str, asked_by: tuple[str, ...]) -> dict:
-        if name not in scales:
+        if not isinstance(name, str) or name not in scales:
             raise ConfigError(f"scales.{asked_by[-1]}.inherits: {name!r} is no scale; scales are {', '.join(scales)}")
         if name in asked_by:
             raise ConfigError(f"scales.{name}.inherits leads back to itself; remove one `inherits`")
@@ -99,13 +108,13 @@ def inherited_scales(scales: Mapping) -> dict[str, dict]:
     return {name: block(name, ()) for name in scales}
 
 
-def _phases(name: str, written: list[Mapping], block: Mapping) -> tuple[Phase, ...]:
-    """The phases of a method with the scale's defaults filled in and their updates counted."""
+def _phases(key: str, written: list[Mapping], block: Mapping) -> tuple[Phase, ...]:
+    """The phases written at `key` of config.yaml with the scale's defaults filled in and their updates counted."""
     training = block["training"]
     phases: list[Phase] = []
     boundary = 0
     for index, phase in enumerate(written):
-        where = f"methods.{name}.phases[{index}]"
+        where = f"{key}.phases.{index}"
         last = index == len(written) - 1
         if phase["updates"] == "rest" and not last:
             raise ConfigError(f"{where}.updates: only the last phase may take the `rest`; give a number of updates")
@@ -146,7 +155,9 @@ def sweep_methods(block: Mapping) -> dict[int, tuple[str, list[dict]]]:
     swept = block["warmup_sweep"]["method"]
     methods = block["methods"]
     if swept not in methods:
-        raise ConfigError(f"warmup_sweep.method: {swept!r} is no method; methods are {', '.join(methods)}")
+        raise ConfigError(
+            f"warmup_sweep.method: {swept!r} is no method; methods are {', '.join(methods)}{nearest(swept, methods)}"
+        )
     phases = methods[swept]["phases"]
     if len(phases) < 2:
         raise ConfigError(f"warmup_sweep.method: {swept} has one phase and so no warm-up; name a method of two phases")
@@ -212,15 +223,19 @@ def resolve_methods(block: Mapping) -> dict[str, Method]:
     written = {name: method["phases"] for name, method in block["methods"].items()}
     if BASE in written:
         raise ConfigError(f"methods.{BASE}: the name means the untrained model; rename the method")
-    written |= dict(sweep_methods(block).values())
-    chains = {name: _phases(name, phases, block) for name, phases in written.items()}
+    swept = dict(sweep_methods(block).values())
+    chains = {name: _phases(f"methods.{name}", phases, block) for name, phases in written.items()}
+    for name, phases in swept.items():
+        chains[name] = _phases(f"warmup_sweep.updates: {phases[0]['updates']}: methods.{name}", phases, block)
     names: dict[tuple[Phase, ...], str] = {}
     for name, chain in chains.items():
         if names.setdefault(chain, name) != name:
             raise ConfigError(f"methods.{name} is the same run as methods.{names[chain]}; remove one of them")
     for name in block["evaluation"]["updates"]:
         if name not in chains:
-            raise ConfigError(f"evaluation.updates.{name}: no such method; methods are {', '.join(chains)}")
+            raise ConfigError(
+                f"evaluation.updates.{name}: no such method; methods are {', '.join(chains)}{nearest(name, chains)}"
+            )
     trunks = {name: _trunk(name, chains) for name in chains}
     evaluated = {name: _evaluated(name, chain, block["evaluation"]) for name, chain in chains.items()}
     methods = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from prerl import UserError
 from prerl.corpus import ALTERNATIVE, BLANK, OPERATORS, CorpusSettings, corpus_document
 from prerl.logprobs import pack_micro_batches, response_logprobs
 
@@ -114,6 +116,11 @@ def pretrain(
             part = -logprobs_N.sum() / tokens
             part.backward()
             loss += part.item()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"update {update} of the pre-training: the loss is {loss}, and no model is written; lower "
+                "pretraining.muon_learning_rate or adamw_learning_rate of the model in config.yaml"
+            )
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

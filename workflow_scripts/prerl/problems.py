@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from prerl import UserError
+from prerl.files import read_table
 from prerl.rewards import last_boxed
 
 COLUMNS = [pa.field(name, pa.string()) for name in ("id", "problem", "answer", "level", "source")]
@@ -27,7 +28,7 @@ DAMAGED = "delete it and rerun, it is downloaded anew"
 FOREIGN = "correct `format` or the file's address and sha256 in the configuration"
 
 
-class ProblemFileError(ValueError):
+class ProblemFileError(UserError):
     """A file of problems that cannot be used; the message names the file, the row and the remedy."""
 
 
@@ -73,11 +74,7 @@ def read_source(file: Path, wanted: ProblemSet) -> pa.Table:
 def _rows(file: Path, kind: str) -> Iterator[tuple[str, dict]]:
     """(place for messages, row) of a parquet or JSON-lines file."""
     if kind == "verl":
-        try:
-            rows = pq.read_table(file).to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise ProblemFileError(f"{file} cannot be read as parquet ({error}); {DAMAGED}") from error
-        yield from ((f"{file}, row {number}", row) for number, row in enumerate(rows))
+        yield from ((f"{file}, row {number}", row) for number, row in enumerate(read_table(file).to_pylist()))
         return
     for number, line in enumerate(file.read_bytes().splitlines(), start=1):
         where = f"{file}, line {number}"

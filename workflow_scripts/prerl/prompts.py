@@ -10,6 +10,12 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from prerl import UserError
+
+
+class PromptError(UserError):
+    """Prompt settings that do not fit the model; the message names the key, the value and the remedy."""
+
 
 @dataclass(frozen=True)
 class PromptSettings:
@@ -27,29 +33,39 @@ class PromptSettings:
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a transformers folder; an error that names the remedy where the folder has none."""
+    """The tokenizer of a transformers folder. Raises PromptError where the folder has none or that has no EOS token."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} holds no tokenizer (tokenizer.json): fetch or save the model folder again, whole"
-        )
+        raise PromptError(f"{folder} holds no tokenizer (tokenizer.json): fetch or save the model folder again, whole")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.eos_token_id is None:
-        raise ValueError(f"{folder}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json")
+        raise PromptError(f"{folder}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json")
     return tokenizer
 
 
 def prefix_token_id(tokenizer: PreTrainedTokenizerBase, prefix_token: str) -> int:
     """Id of the prefix token, checked to be one known token that survives a round trip.
 
-    Raises ValueError where the tokenizer does not hold `prefix_token` as one token.
+    Raises PromptError where the tokenizer does not hold `prefix_token` as one token.
     """
     ids = tokenizer.encode(prefix_token, add_special_tokens=False)
     if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids[0]) != prefix_token:
-        raise ValueError(
+        raise PromptError(
             f"prompt.prefix_token {prefix_token!r} is {ids} in this tokenizer, not one token; "
             "name a special token of the model, such as '<|im_start|>' for Qwen3"
         )
     return ids[0]
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, problem: str, settings: PromptSettings) -> list[int]:
+    """The whole prompt of one problem."""
+    turns = [] if settings.system is None else [{"role": "system", "content": settings.system}]
+    text = tokenizer.apply_chat_template(
+        [*turns, {"role": "user", "content": problem}],
+        tokenize=False,
+        add_generation_prompt=True,
+        enable_thinking=settings.enable_thinking,
+    )
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def encode_prompts(
@@ -58,17 +74,33 @@ def encode_prompts(
     """Prompt token ids of each problem: system and user turn, then the opened assistant turn of the chat template.
 
     With Qwen3's template and `enable_thinking=False` the prompt ends in an empty think block, which so belongs to x.
-    Truncation keeps the right end.
+    Truncation keeps the right end, and the job's log says how many prompts it cut. See check_lengths for limits that
+    leave nothing of a problem.
     """
-    turns = [] if settings.system is None else [{"role": "system", "content": settings.system}]
-    prompts = []
-    for problem in problems:
-        text = tokenizer.apply_chat_template(
-            [*turns, {"role": "user", "content": problem}],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=settings.enable_thinking,
+    limit = settings.max_prompt_tokens
+    prompts = [_prompt_ids(tokenizer, problem, settings) for problem in problems]
+    cut = sum(len(prompt) > limit for prompt in prompts)
+    if cut:
+        print(f"{cut} of {len(problems)} prompts lose their left end: prompt.max_prompt_tokens is {limit}", flush=True)
+    return [prompt[-limit:] for prompt in prompts]
+
+
+def check_lengths(
+    tokenizer: PreTrainedTokenizerBase, held_tokens: int, settings: PromptSettings, max_new_tokens: int
+) -> None:
+    """Raises PromptError where a prompt could hold nothing of its problem, or prompt and answer more than the model.
+
+    held_tokens: the model's max_position_embeddings. Said before anything is sampled.
+    """
+    limit = settings.max_prompt_tokens
+    fixed = len(_prompt_ids(tokenizer, "", settings))
+    if limit <= fixed:
+        raise PromptError(
+            f"prompt.max_prompt_tokens: {limit} leaves a problem no room, system message and chat template alone take "
+            f"{fixed} tokens; raise it"
         )
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        prompts.append(ids[-settings.max_prompt_tokens :])
-    return prompts
+    if limit + max_new_tokens > held_tokens:
+        raise PromptError(
+            f"prompt.max_prompt_tokens: {limit} and max_new_tokens: {max_new_tokens} are together more than the "
+            f"{held_tokens} tokens of the model (max_position_embeddings of its config.json); lower one of them"
+        )

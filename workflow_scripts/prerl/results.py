@@ -1,7 +1,7 @@
 """Reading the aggregated results (questions, scores, curves, alignment) for figures and tables.
 
 Every table read here has one row per measurement and a `seed` column; functions return one value per seed, so that
-intervals are always taken over seeds. Imports pandas only.
+intervals are always taken over seeds. Imports pandas and pyarrow only.
 """
 
 import argparse
@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 
 import pandas as pd
+
+from prerl.files import read_table
 
 LABELS = {
     "base": "Base",
@@ -47,7 +49,7 @@ def read_models(paths: list[Path], models: list[str]) -> dict[str, pd.DataFrame]
     """One aggregated table per model, in the order of `models`. Raises ValueError when the counts differ."""
     if len(paths) != len(models):
         raise ValueError(f"{len(paths)} files for {len(models)} models: pass one file per model of settings['models']")
-    return {model: pd.read_parquet(path) for model, path in zip(models, paths, strict=True)}
+    return {model: read_table(path).to_pandas() for model, path in zip(models, paths, strict=True)}
 
 
 def read_alignment(paths: list[Path], settings: dict) -> pd.DataFrame:
@@ -58,7 +60,7 @@ def read_alignment(paths: list[Path], settings: dict) -> pd.DataFrame:
             f"{len(paths)} alignment files for {len(runs)} runs: pass one per entry of settings['alignment']"
         )
     frames = [
-        pd.read_parquet(path).assign(model=run["model"], seed=run["seed"])
+        read_table(path).to_pandas().assign(model=run["model"], seed=run["seed"])
         for path, run in zip(paths, runs, strict=True)
     ]
     return pd.concat(frames, ignore_index=True)

@@ -8,6 +8,7 @@ no output of the workflow; the named outputs appear when the last update is done
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -16,10 +17,10 @@ import pyarrow as pa
 import torch
 from accelerate import Accelerator
 
-from prerl import checkpoints
+from prerl import UserError, checkpoints
 from prerl.files import read_problems
 from prerl.objectives import counting_rows, group_advantages, row_weights
-from prerl.prompts import encode_prompts, load_tokenizer, prefix_token_id
+from prerl.prompts import check_lengths, encode_prompts, load_tokenizer, prefix_token_id
 from prerl.rollouts import GradedRollouts, sample_and_grade, update_metrics
 from prerl.samplers import build_sampler, sample_seed
 from prerl.train_settings import TrainSettings
@@ -38,7 +39,7 @@ class Trainer:
         self.problems = read_problems(train)
         self.validation = {path.stem: read_problems(path) for path in validation}
         if len(self.problems) < settings.prompts_per_update:
-            raise ValueError(
+            raise UserError(
                 f"{train} has {len(self.problems)} problems, fewer than training.prompts_per_update "
                 f"{settings.prompts_per_update}: lower it or give more problems"
             )
@@ -48,6 +49,8 @@ class Trainer:
         self.tokenizer = load_tokenizer(folder)
         self.prefix_id = prefix_token_id(self.tokenizer, settings.prompt.prefix_token)
         self.model = checkpoints.load_model(folder)
+        longest = max(settings.sampling.max_new_tokens, settings.validation_sampling.max_new_tokens)
+        check_lengths(self.tokenizer, self.model.config.max_position_embeddings, settings.prompt, longest)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=settings.learning_rate,
@@ -108,18 +111,23 @@ class Trainer:
             s.sampling.temperature,
             s.micro_batch_tokens,
         )
-        if not measured["gap_mean"] <= s.max_gap_nats:
-            raise RuntimeError(
+        sampled = update_metrics(graded)
+        refuse_non_finite(update, sampled | measured)
+        if measured["gap_mean"] > s.max_gap_nats:
+            raise UserError(
                 f"update {update}: sampler and trainer differ by {measured['gap_mean']:.3g} nats per token, more than "
                 f"training.max_gap_nats {s.max_gap_nats}: look for stale weights or another precision in the "
                 "sampler, or raise the limit; the state before this update is kept"
             )
         clock.lap("seconds_measuring")
-        trained = self._train(graded)
+        try:
+            trained = self._train(graded)
+        except FloatingPointError as error:
+            raise UserError(f"update {update}: {error}") from None
         self.sampler.sync_weights(self.model)
         clock.lap("seconds_training")
         phase = {"update": update, "space": s.objective.space, "samples": s.objective.samples}
-        return phase | update_metrics(graded) | measured | trained | clock.seconds()
+        return phase | sampled | measured | trained | clock.seconds()
 
     def _train(self, graded: GradedRollouts) -> dict:
         s = self.settings
@@ -194,6 +202,16 @@ class Trainer:
                 }
             )
         return rows
+
+
+def refuse_non_finite(update: int, metrics: dict[str, float | None]) -> None:
+    """Raises UserError where a reward or log-prob of the update's samples is not finite (None: no such sample)."""
+    for name, value in metrics.items():
+        if value is not None and not math.isfinite(value):
+            raise UserError(
+                f"update {update}: {name} is {value}: no step was taken and the state before it is kept; lower "
+                "training.learning_rate, or look at the starting policy where this is the first update"
+            )
 
 
 class Stopwatch:

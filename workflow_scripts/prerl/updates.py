@@ -29,7 +29,7 @@ def policy_update(
 
     Rows with weight or advantage 0 never reach the model. Without any other row the gradient is zero and the optimizer
     still steps, as the official code does (weight decay and the decay of the moments go on). Raises FloatingPointError
-    on a gradient that is not finite, before the weights change.
+    on a gradient, and so on a loss, that is not finite, before the weights change.
     """
     rows = [row for row in (weights_R * advantages_R).nonzero()[:, 0].tolist() if responses[row]]
     micro_batches = pack_micro_batches([len(contexts[r]) + len(responses[r]) - 1 for r in rows], micro_batch_tokens)
@@ -57,10 +57,10 @@ def policy_update(
     if accelerator.num_processes > 1:
         totals = accelerator.reduce(totals.to(accelerator.device), "sum").cpu()
     grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-    if not torch.isfinite(grad_norm):
+    if not torch.isfinite(grad_norm):  # a token whose loss is not finite makes it so
         raise FloatingPointError(
-            f"the gradient norm is {grad_norm.item()}: no step was taken and the state before it is kept; "
-            "lower training.learning_rate or look at the rollouts of this update"
+            f"the loss is {totals[0].item()} and the gradient norm {grad_norm.item()}: no step was taken and the state "
+            "before it is kept; lower training.learning_rate or look at the rollouts of this update"
         )
     optimizer.step()
     tokens = int(totals[2])
