@@ -7,11 +7,15 @@ This module imports torch only where tensors are read or written, so that `reinc
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
 import shutil
+import socket
 from pathlib import Path
+from typing import TextIO
 
 MANIFEST = "manifest.json"
 OPTIMIZER = "optimizer.safetensors"
@@ -28,9 +32,59 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class FolderInUseError(RuntimeError):
+    """Another process holds the folder; the message names it and the remedy."""
+
+
+def hold(folder: Path) -> TextIO:
+    """Lock `folder` for this process until the returned file is closed or the process ends, by `kill -9` too.
+
+    A POSIX record lock on `folder`/lock: the kernel releases it, forked helpers do not inherit it, Linux hands it on to
+    an NFS server. Raises FolderInUseError at once where another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: POSIX allows both
+        file.seek(0)
+        holder = file.read()
+        file.close()
+        raise FolderInUseError(
+            f"{folder} is in use by {holder}: wait for that job to end, or end it there by `kill`; then start this one "
+            "again, it goes on where that one stopped"
+        ) from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
+
+
+def temporary_name(path: Path) -> Path:
+    """A sibling of `path` to write before it takes that name; what killed writers of `path` left is removed."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.tmp*"):
+        delete(leftover)
+    return path.with_name(f".{path.name}.tmp{os.getpid()}")
+
+
+def delete(path: Path) -> None:
+    """Delete a file or a folder that no reader looks for."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove `folder` from its place by one rename, so that a kill leaves it whole or gone, then delete it."""
+    gone = temporary_name(folder)
+    folder.rename(gone)
+    delete(gone)
+
+
 def write_json(path: Path, value: object) -> None:
     """Atomic and synced: temporary name, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = temporary_name(path)
     with temporary.open("w") as file:
         json.dump(value, file, indent=1, sort_keys=True, allow_nan=False)
         file.flush()
@@ -56,20 +110,21 @@ def seal(folder: Path) -> None:
 
 
 def commit(temporary: Path, folder: Path) -> None:
-    """Seal `temporary` and rename it to `folder`, replacing what stood there."""
+    """Seal `temporary` and rename it to `folder`; what stood there moves aside first and is deleted last."""
     seal(temporary)
+    replaced = temporary.with_name(f"{temporary.name}.replaced")
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(replaced)
     temporary.rename(folder)
     _sync(folder.parent)
+    if replaced.exists():
+        delete(replaced)
 
 
 def temporary_folder(folder: Path) -> Path:
     """A fresh sibling of `folder` to write into; leftovers of killed writers of the same folder are removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.tmp*"):
-        shutil.rmtree(leftover)
-    temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
+    temporary = temporary_name(folder)
     temporary.mkdir()
     return temporary
 
@@ -81,11 +136,16 @@ def verify(manifest: Path, remedy: str = RERUN) -> Path:
     """The folder of `manifest` after checking each file's presence, size and sha256. Raises CheckpointError."""
     if not manifest.is_file():
         raise CheckpointError(f"{manifest} is missing: the checkpoint was not finished; {remedy}")
-    for name, entry in json.loads(manifest.read_text())["files"].items():
+    try:
+        files = json.loads(manifest.read_bytes())["files"]
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{manifest} is damaged ({type(error).__name__}: {error}): {remedy}") from None
+    for name, (size, sha256) in expected.items():
         path = manifest.parent / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing though {manifest} lists it: {remedy}")
-        if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+        if path.stat().st_size != size or sha256_of(path) != sha256:
             raise CheckpointError(f"{path} is damaged (size or sha256 differs from {manifest}): {remedy}")
     return manifest.parent
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from glob import escape
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,8 +20,13 @@ def read_problems(path: Path) -> pa.Table:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Atomic: temporary name, then rename."""
+    """Atomic and synced: temporary name, fsync, rename; what killed writers of `path` left is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
+    for leftover in path.parent.glob(f".{escape(path.name)}.tmp*"):
+        leftover.unlink()
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    with temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
     temporary.replace(path)
