@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from killable import Killer, spread
-from prerl.checkpoints import sha256_of, verify
+from prerl.checkpoints import hold, sha256_of, verify
 from tiny import ARCHITECTURE
 from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, SAMPLING, Workshop, job, make_problems, metrics, next_ids
 
@@ -300,3 +300,21 @@ def test_a_second_job_on_the_same_state_ends_at_once_and_names_the_first(shop, s
     first.send_signal(signal.SIGCONT)
     assert first.wait() == 0, (folder / "log").read_text()
     assert training.results(folder) == expected
+
+
+def test_a_second_sampling_job_on_the_same_state_ends_at_once(shop, tmp_path):
+    command = [sys.executable, str(SCRIPTS / "generate_samples.py"), "--settings", "{}", "--policies", str(shop.base)]
+    command += [
+        "--questions",
+        str(shop.train),
+        "--state",
+        str(tmp_path),
+        "--samples",
+        str(tmp_path / "samples.parquet"),
+    ]
+    with hold(tmp_path):
+        second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 1
+    assert f"FolderInUseError: {tmp_path} is in use by process {os.getpid()} on " in second.stderr
+    with hold(tmp_path):  # and it is free again
+        assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
