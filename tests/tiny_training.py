@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from prerl.checkpoints import commit, sha256_of, temporary_folder
+from prerl.checkpoints import new_folder, sha256_of
 from prerl.files import write_parquet
 from prerl.logprobs import response_logprobs
 from prerl.miniature import save_model
@@ -43,9 +43,8 @@ def make_base(folder: Path, updates: int = 120) -> Path:
         optimizer.zero_grad()
         (-response_logprobs(model, contexts, responses).mean()).backward()
         optimizer.step()
-    temporary = temporary_folder(folder)
-    save_model(model, TOKENIZER, temporary)
-    commit(temporary, folder)
+    with new_folder(folder, 1 << 20) as temporary:
+        save_model(model, TOKENIZER, temporary)
     return folder / "manifest.json"
 
 

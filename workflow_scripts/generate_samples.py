@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from prerl.checkpoints import hold
 from prerl.files import write_parquet
 from prerl.generation import generate_sharded
 
@@ -21,11 +22,12 @@ def main() -> None:
     parser.add_argument("--samples", type=Path, required=True, help="parquet to write")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
-    tables = [
-        generate_sharded(policy, update, arguments.questions, arguments.state, settings)
-        for policy, update in zip(arguments.policies, settings["updates"], strict=True)
-    ]
-    write_parquet(arguments.samples, pa.concat_tables(tables))
+    with hold(arguments.state):
+        tables = [
+            generate_sharded(policy, update, arguments.questions, arguments.state, settings)
+            for policy, update in zip(arguments.policies, settings["updates"], strict=True)
+        ]
+        write_parquet(arguments.samples, pa.concat_tables(tables))
 
 
 if __name__ == "__main__":

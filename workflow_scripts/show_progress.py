@@ -1,22 +1,26 @@
 """Run snakemake and say every 20 seconds how far it is: jobs, updates, time left. `make miniature` and `make smoke`.
 
-Snakemake's whole output goes to results/{scale}/logs/snakemake.log; its errors are shown as they come. Ctrl-C is passed
-on to snakemake and its jobs; the exit code is snakemake's.
+Snakemake's whole output goes to results/{scale}/logs/snakemake.log, locked while snakemake or a job of it lives; its
+errors are shown as they come. Ctrl-C is passed on to snakemake and its jobs; the exit code is snakemake's.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 import yaml
 
@@ -32,6 +36,12 @@ SECONDS = {  # of a job, roughly; only their proportions count. train_policy: of
     "generate_samples": 10.0,
 }
 OTHER_SECONDS = 2.0
+
+GOES_ON = "The same command goes on where it stopped."
+LOCKED = """Snakemake's lock is taken. If another snakemake works in this checkout, wait for it or end it.
+If one was killed (kill -9, a power cut), remove its lock by
+    {} --unlock
+then start again: it goes on where that one stopped."""
 
 Run = tuple[str, str, str]  # model, method, seed of one training run
 RULE = re.compile(r"^(?:local)?rule (\w+):$")
@@ -107,6 +117,7 @@ class Output:
         self.finished: Counter = Counter()
         self.in_error = False
         self.stopped = False  # by the user; then the ends of the jobs are no news
+        self.locked = False  # snakemake found its lock
         self.rest = ""
 
     def follow(self) -> None:
@@ -115,18 +126,49 @@ class Output:
         for line in lines:
             if found := FINISHED.match(line):
                 self.finished[found[1]] += 1
+            self.locked |= line.startswith("LockException")
             self.in_error = bool(ERROR.match(line)) or (self.in_error and not ROUTINE.match(line))
             if self.in_error and not self.stopped:
                 print(line, file=sys.stderr, flush=True)
 
 
-def run(command: list[str], log: Path, plan: Plan, updates: int, state: Path) -> int:
-    """Run snakemake to its end, printing a line of progress every INTERVAL_S; returns its exit code."""
+def group_file(log: Path) -> Path:
+    """File that names the process group of the snakemake that writes `log`, and its host."""
+    return log.with_suffix(".group")
+
+
+def lock(log: Path) -> TextIO:
+    """Open an empty `log`, locked until the last process dies that writes to it: snakemake and its jobs inherit it.
+
+    Exits with a message where an earlier run or a job of it still lives.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    stream = log.open("a", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        group, host = group_file(log).read_text(encoding="utf-8").split()
+        sys.exit(
+            f"An earlier run, or a job that it left, still works on {log.parents[1].relative_to(ROOT)}, process group "
+            f"{group} on {host}. Wait for it, or end all of it there by\n    kill -INT -- -{group}\n"
+            "then start again: it goes on where that one stopped."
+        )
+    stream.truncate(0)
+    return stream
+
+
+def run(command: list[str], log: Path, plan: Plan, updates: int, state: Path) -> tuple[int, bool]:
+    """Run snakemake to its end, printing a line of progress every INTERVAL_S.
+
+    Returns its exit code and whether it found its lock taken.
+    """
     started = last_line = time.time()
-    with log.open("w", encoding="utf-8") as stream:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # `make miniature &` in a script starts with it ignored
+    with lock(log) as stream:
         child = subprocess.Popen(
             command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
+        group_file(log).write_text(f"{child.pid} {socket.gethostname()}", encoding="utf-8")
 
     output = Output(log)
 
@@ -144,7 +186,7 @@ def run(command: list[str], log: Path, plan: Plan, updates: int, state: Path) ->
             code = None
         output.follow()
         if code is not None:
-            return code
+            return code, output.locked
         if time.time() - last_line >= INTERVAL_S:
             last_line = time.time()
             done = sum(updates_done(state, training_run, started) for training_run in plan.runs)
@@ -168,12 +210,12 @@ def main() -> int:
     methods = resolve_methods(read_config(config, ROOT / "rules/config.schema.yaml"))
     updates = sum(methods[method].updates - methods[method].trunk_update for _, method, _ in plan.runs)
     log = ROOT / results / "logs/snakemake.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
     print(f"{plan.jobs.total()} jobs, {updates} training updates; details in {results}/logs/snakemake.log", flush=True)
-    code = run([*snakemake, "--cores", str(arguments.cores)], log, plan, updates, ROOT / results / "state")
+    command = [*snakemake, "--cores", str(arguments.cores)]
+    code, locked = run(command, log, plan, updates, ROOT / results / "state")
     if code:
         print(f"snakemake ended with code {code}; all it said is in {results}/logs/snakemake.log", file=sys.stderr)
-        print("The same command goes on where it stopped.", file=sys.stderr)
+        print(LOCKED.format(shutil.which("snakemake")) if locked else GOES_ON, file=sys.stderr)
         return code
     print(f"Done. Open {results}/report.html")
     print(f"  claims:  {results}/tables/table_claims.md")

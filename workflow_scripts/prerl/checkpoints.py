@@ -7,17 +7,20 @@ This module imports torch only where tensors are read or written, so that `reinc
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from prerl import UserError
-from prerl.files import writing
+from prerl.files import delete, temporary_name, writing
 
 MANIFEST = "manifest.json"
 OPTIMIZER = "optimizer.safetensors"
@@ -34,11 +37,45 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class FolderInUseError(UserError):
+    """Another process holds the folder; the message names it and the remedy."""
+
+
+def hold(folder: Path) -> TextIO:
+    """Lock `folder` for this process until the returned file is closed or the process ends, by `kill -9` too.
+
+    A POSIX record lock on `folder`/lock: the kernel releases it, forked helpers do not inherit it, Linux hands it on to
+    an NFS server. Raises FolderInUseError at once where another process has it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = (folder / "lock").open("a+")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # EAGAIN or EACCES: POSIX allows both
+        file.seek(0)
+        holder = file.read()
+        file.close()
+        raise FolderInUseError(
+            f"{folder} is in use by {holder}: wait for that job to end, or end it there by `kill`; then start this one "
+            "again, it goes on where that one stopped"
+        ) from None
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {socket.gethostname()}")
+    file.flush()
+    return file
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove `folder` from its place by one rename, so that a kill leaves it whole or gone, then delete it."""
+    gone = temporary_name(folder)
+    folder.rename(gone)
+    delete(gone)
+
+
 def write_json(path: Path, value: object) -> None:
     """Atomic and synced: temporary name, fsync, rename. Raises FileError on a full disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     text = json.dumps(value, indent=1, sort_keys=True, allow_nan=False)
-    with writing(path, temporary, len(text)):
+    with writing(path, len(text)) as temporary:
         with temporary.open("w") as file:
             file.write(text)
             file.flush()
@@ -64,22 +101,15 @@ def seal(folder: Path) -> None:
 
 
 def commit(temporary: Path, folder: Path) -> None:
-    """Seal `temporary` and rename it to `folder`, replacing what stood there."""
+    """Seal `temporary` and rename it to `folder`; what stood there moves aside first and is deleted last."""
     seal(temporary)
+    replaced = temporary.with_name(f"{temporary.name}.replaced")
     if folder.exists():
-        shutil.rmtree(folder)
+        folder.rename(replaced)
     temporary.rename(folder)
     _sync(folder.parent)
-
-
-def temporary_folder(folder: Path) -> Path:
-    """A fresh sibling of `folder` to write into; leftovers of killed writers of the same folder are removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.tmp*"):
-        shutil.rmtree(leftover)
-    temporary = folder.with_name(f".{folder.name}.tmp{os.getpid()}")
-    temporary.mkdir()
-    return temporary
+    if replaced.exists():
+        delete(replaced)
 
 
 @contextmanager
@@ -90,8 +120,9 @@ def new_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
     """
     from safetensors import SafetensorError
 
-    temporary = temporary_folder(folder)
-    with writing(folder, temporary, needed_bytes):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with writing(folder, needed_bytes) as temporary:
+        temporary.mkdir()
         try:
             yield temporary
         except SafetensorError as error:
@@ -110,17 +141,18 @@ def verify(manifest: Path, remedy: str = RERUN) -> Path:
     if not manifest.is_file():
         raise CheckpointError(f"{manifest} is missing: the checkpoint was not finished; {remedy}")
     try:
-        files = json.loads(manifest.read_text())["files"]
-    except (ValueError, KeyError):
-        raise CheckpointError(f"{manifest} is damaged or no checkpoint's manifest: {remedy}") from None
+        files = json.loads(manifest.read_bytes())["files"]
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{manifest} is damaged ({type(error).__name__}: {error}): {remedy}") from None
     for path in manifest.parent.iterdir():
-        if path.name not in files and path != manifest and not path.name.startswith("."):
+        if path.name not in expected and path != manifest and not path.name.startswith("."):
             raise CheckpointError(f"{path} is foreign, {manifest} does not list it: move it elsewhere, or {remedy}")
-    for name, entry in files.items():
+    for name, (size, sha256) in expected.items():
         path = manifest.parent / name
         if not path.is_file():
             raise CheckpointError(f"{path} is missing though {manifest} lists it: {remedy}")
-        if path.stat().st_size != entry["bytes"] or sha256_of(path) != entry["sha256"]:
+        if path.stat().st_size != size or sha256_of(path) != sha256:
             raise CheckpointError(f"{path} is damaged (size or sha256 differs from {manifest}): {remedy}")
     return manifest.parent
 

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
 import pyarrow as pa
@@ -42,14 +43,30 @@ def read_problems(path: Path) -> pa.Table:
     return table
 
 
+def delete(path: Path) -> None:
+    """Delete a file or a folder that no reader looks for."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def temporary_name(path: Path) -> Path:
+    """A sibling of `path` to write before it takes that name; what killed writers of `path` left is removed."""
+    for leftover in path.parent.glob(f".{escape(path.name)}.tmp*"):
+        delete(leftover)
+    return path.with_name(f".{path.name}.tmp{os.getpid()}")
+
+
 @contextmanager
-def writing(path: Path, temporary: Path, needed_bytes: int) -> Iterator[None]:
-    """Around the writing of `temporary` (file or folder) and its renaming to `path`: what fails leaves nothing behind.
+def writing(path: Path, needed_bytes: int) -> Iterator[Path]:
+    """A temporary name to write (file or folder) and rename to `path`; nothing of it stays where that fails.
 
     Raises FileError where the disk has no room for about `needed_bytes`; what stood at `path` is then as it was.
     """
+    temporary = temporary_name(path)
     try:
-        yield
+        yield temporary
     except OSError as error:
         if error.errno not in NO_SPACE:
             raise
@@ -59,15 +76,16 @@ def writing(path: Path, temporary: Path, needed_bytes: int) -> Iterator[None]:
             "what stood there is kept: make room and run the same command again"
         ) from None
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():
+            delete(temporary)
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Atomic: temporary name, then rename. Raises FileError on a full disk."""
+    """Atomic and synced: temporary name, fsync, rename. Raises FileError on a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    with writing(path, temporary, table.nbytes):
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    with writing(path, table.nbytes) as temporary:
+        with temporary.open("wb") as file:
+            pq.write_table(table, file, compression="zstd", write_page_checksum=True)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)

@@ -43,7 +43,9 @@ class Trainer:
                 f"{train} has {len(self.problems)} problems, fewer than training.prompts_per_update "
                 f"{settings.prompts_per_update}: lower it or give more problems"
             )
-        self.state = TrainingState(settings, state, start, train, validation, code)
+        with self.accelerator.main_process_first():
+            main = self.accelerator.is_main_process
+            self.state = TrainingState(settings, state, start, train, validation, code, main)
         self.update = self.state.update
         folder = self.state.start_folder(start)
         self.tokenizer = load_tokenizer(folder)

@@ -1,32 +1,42 @@
 """The state folder of a training job: checkpoints and records of its updates, from which it goes on and publishes.
 
-The folder is no output of the workflow, so a failed or killed job loses nothing of it. All writes are atomic.
+The folder is no output of the workflow, so a failed or killed job loses nothing of it. All writes are atomic, one
+process at a time may write, and a damaged checkpoint costs the updates since the one before it.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pyarrow as pa
 
 from prerl import checkpoints
-from prerl.files import write_parquet
+from prerl.files import delete, write_parquet
 from prerl.train_settings import TrainSettings, fingerprint, validation_key
 
 
 class TrainingState:
     """State of one run under `root`, in a folder named by all that decides its trajectory (`fingerprint`).
 
-    update: the last update that stands whole; settings.first_update - 1 where nothing does.
+    update: the last update that stands whole; settings.first_update - 1 where nothing does. Of several processes the
+    `main` one comes first: it alone locks `root`, repairs and writes. Raises FolderInUseError where another job has it.
     """
 
     def __init__(
-        self, settings: TrainSettings, root: Path, start: Path, train: Path, validation: list[Path], code: list[Path]
+        self,
+        settings: TrainSettings,
+        root: Path,
+        start: Path,
+        train: Path,
+        validation: list[Path],
+        code: list[Path],
+        main: bool = True,
     ) -> None:
         self.settings = settings
         self.root = root
+        self.lock = checkpoints.hold(root) if main else None
+        self.run = fingerprint(settings, [start, train])[:16]
         self.folder = root / fingerprint(settings, [start, train, *code])[:16]
         # validation changes no weights: its settings make its own records foreign, not the state
         self.records = {
@@ -35,6 +45,8 @@ class TrainingState:
         }
         for folder in (self.folder / "checkpoints", *self.records.values()):
             folder.mkdir(parents=True, exist_ok=True)
+        if main:
+            self._repair()
         self.update = self._resume_point()
 
     def checkpoint(self, update: int) -> Path:
@@ -44,6 +56,45 @@ class TrainingState:
     def record(self, kind: str, update: int) -> Path:
         """File of the metrics or validation of `update`."""
         return self.records[kind] / f"update{update:06d}.json"
+
+    def _repair(self) -> None:
+        """Remove what killed writers left and each damaged checkpoint that the resume point needs, and say so.
+
+        An OSError while reading (a file server that fails for a moment) ends the job and removes nothing.
+        """
+        s = self.settings
+        for folder in (self.folder / "checkpoints", *self.records.values()):
+            for leftover in list(folder.glob(".*.tmp*")):
+                delete(leftover)
+        before = update = self._resume_point()
+        sound: set[int] = set()
+        while needed := {u for u in (*s.kept_updates, update) if s.first_update <= u <= update} - sound:
+            for number in sorted(needed):
+                try:
+                    self._verify(number)
+                except checkpoints.CheckpointError as error:
+                    print(error, flush=True)
+                    checkpoints.remove_folder(self.checkpoint(number))
+            sound |= needed
+            update = self._resume_point()
+        if update < before:
+            source = f"the checkpoint of update {update}" if update >= s.first_update else "the start of the phase"
+            print(f"Going on from {source}: updates {update + 1} to {before} are done again", flush=True)
+
+    def _verify(self, update: int) -> None:
+        """Raises CheckpointError where the checkpoint of `update` is damaged or of another run."""
+        remedy = "the checkpoint is removed"
+        folder = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
+        file = folder / checkpoints.PROGRESS
+        found, own = json.loads(file.read_text()) if file.is_file() else None, self._progress(update)
+        if found != own:
+            raise checkpoints.CheckpointError(
+                f"{folder} is of another run ({checkpoints.PROGRESS} holds {found}, not {own}): {remedy}"
+            )
+
+    def _progress(self, update: int) -> dict:
+        """What a checkpoint says of itself."""
+        return {"update": update, "seed": self.settings.seed, "run": self.run}
 
     def _resume_point(self) -> int:
         """Latest update whose checkpoint stands and up to which every kept checkpoint, metric and validation stands."""
@@ -63,8 +114,7 @@ class TrainingState:
         """The verified folder to load: the latest checkpoint, or `start`'s, if that fits the phase's optimizer."""
         s = self.settings
         if self.update >= s.first_update:
-            remedy = "delete the folder and start the job again; it goes on from the checkpoint before"
-            return checkpoints.verify(self.checkpoint(self.update) / checkpoints.MANIFEST, remedy)
+            return self.checkpoint(self.update)  # verified by _repair
         folder = checkpoints.verify(start)
         moments = (folder / checkpoints.OPTIMIZER).is_file()
         if s.first_update > 1 and moments != (s.optimizer == "keep"):
@@ -85,13 +135,20 @@ class TrainingState:
         checkpoints.write_json(self.root / checkpoints.PROGRESS, progress)
 
     def save(self, update: int, model, tokenizer, optimizer) -> None:
-        """Checkpoint of `update`; of those that nothing names only it and the one before stay."""
-        progress = {"update": update, "seed": self.settings.seed}
-        checkpoints.save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, progress)
+        """Checkpoint of `update`; of those before it that nothing names only the last stays.
+
+        Later ones are of a trajectory that this one replaces and go first: they must neither be gone on from nor push
+        out this one's predecessor.
+        """
         folders = sorted((self.folder / "checkpoints").glob("update*"))
-        for folder in folders[:-2]:
-            if int(folder.name.removeprefix("update")) not in self.settings.kept_updates:
-                shutil.rmtree(folder)
+        numbers = {folder: int(folder.name.removeprefix("update")) for folder in folders}
+        for folder in folders:
+            if numbers[folder] > update:
+                checkpoints.remove_folder(folder)
+        checkpoints.save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, self._progress(update))
+        for folder in [folder for folder in folders if numbers[folder] < update][:-1]:
+            if numbers[folder] not in self.settings.kept_updates:
+                checkpoints.remove_folder(folder)
 
     def publish(self, output: Path) -> None:
         """Write the outputs from the state, checkpoints/manifest.json last; states of other settings are removed."""
@@ -106,7 +163,8 @@ class TrainingState:
             write_parquet(output / f"{kind}.parquet", table_of(rows))
         manifests = {}
         for update in s.kept_updates:
-            source = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST)
+            remedy = "start the job again, it makes this checkpoint anew"
+            source = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
             names = [path.name for path in source.iterdir() if path.name != checkpoints.MANIFEST]
             if update not in s.optimizer_updates:
                 names = [name for name in names if name != checkpoints.OPTIMIZER]
@@ -116,7 +174,7 @@ class TrainingState:
             )
         for other in self.root.iterdir():
             if other.is_dir() and other != self.folder:
-                shutil.rmtree(other)
+                delete(other)
         checkpoints.write_json(output / "checkpoints" / checkpoints.MANIFEST, {"checkpoints": manifests})
 
 
