@@ -1,0 +1,218 @@
+"""One GRPO update against trl's GRPOTrainer: same weights, prompts, group size, new tokens, threads and loss.
+
+Runs in .venv-trl, which holds the project's pins and trl. Both sides load one model folder whose EOS is a token that the
+model cannot produce, so every response has all its tokens. After each of trl's steps comes one of ours, in one process.
+Rewards are a pattern laid over the graded ones, so that all groups are mixed, or every second one has zero advantage.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import harness
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from prerl.checkpoints import commit, temporary_folder
+from prerl.corpus import problem_set
+from prerl.files import write_parquet
+from prerl.miniature import build_model, build_tokenizer, save_model
+from prerl.prompts import PromptSettings, encode_prompts
+from prerl.rewards import hendrycks_reward
+from prerl.train_settings import TrainSettings
+from prerl.trainer import Trainer
+
+PROMPTS, GROUP, NEW_TOKENS = 32, 8, 64
+RIGHT = 3  # of a mixed group's eight samples
+TRL = {"micro_batch_rows": 256, "cache_implementation": None}  # the fastest of those tried: docs/benchmarks.md
+
+
+def reward(row: int, mixed_groups: int) -> float:
+    """Reward of a row: of every `PROMPTS / mixed_groups` groups one is mixed, the others are all wrong."""
+    group, sample = divmod(row, GROUP)
+    return float(group % (PROMPTS // mixed_groups) == 0 and sample < RIGHT)
+
+
+def prepare(folder: Path) -> tuple[Path, Path, list[str]]:
+    """Model folder's manifest, problem file, and the prompts as text."""
+    import random
+
+    tokenizer = build_tokenizer()
+    model = build_model(harness.architecture(), tokenizer, seed=0)
+    tokenizer.add_special_tokens({"eos_token": "<|never|>"})
+    model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
+    temporary = temporary_folder(folder / "model")
+    save_model(model, tokenizer, temporary)
+    commit(temporary, folder / "model")
+    problems = problem_set(random.Random(0), [2, 3, 4], PROMPTS, held_out=False)
+    columns = {"id": [str(i) for i in range(PROMPTS)], "problem": [p.text for p in problems]}
+    columns |= {"answer": [str(p.answer) for p in problems]}
+    write_parquet(folder / "train.parquet", pa.table(columns))
+    ids = encode_prompts(tokenizer, columns["problem"], PromptSettings(**harness.miniature()["prompt"]))
+    return folder / "model/manifest.json", folder / "train.parquet", tokenizer.batch_decode(ids)
+
+
+def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Trainer:
+    """The project's trainer with the miniature's settings, its rewards replaced by the pattern."""
+    block = harness.miniature()
+    sampling = {key: block["rollouts"][key] for key in ("temperature", "top_p", "batch_rows")}
+    sampling["max_new_tokens"] = NEW_TOKENS
+    outside = ("updates", "eos_in_mask", "phase_switch")
+    settings = {
+        "seed": 1,
+        "phase": {"space": "posttrain", "samples": "all", "coefficient": 1.0, "advantage_std": True}
+        | {"eos_in_mask": True, "first_update": 1, "last_update": 10_000, "optimizer": "fresh"},
+        "kept_updates": [],
+        "optimizer_updates": [],
+        "prompt": block["prompt"],
+        "engine": "transformers",
+        "sampling": sampling,
+        "samples_per_prompt": GROUP,
+        "training": {key: value for key, value in block["training"].items() if key not in outside},
+        "validation": {"updates": [], "samples": 1, "sampling": sampling},
+    }
+    trainer = Trainer(TrainSettings.from_json(json.dumps(settings)), start, train, [], folder / "state", [])
+    rewards = torch.tensor([reward(row, mixed_groups) for row in range(PROMPTS * GROUP)])
+    train_stage = trainer._train
+    trainer._train = lambda graded: train_stage(replace(graded, rewards_R=rewards))
+    return trainer
+
+
+class Turns(TrainerCallback):
+    """Times each of trl's steps and calls `after_step(seconds)` once it has ended."""
+
+    def __init__(self, after_step: Callable[[float], None]) -> None:
+        self.after_step = after_step
+        self.start = 0.0
+
+    def on_step_begin(self, *_, **__) -> None:
+        self.start = time.perf_counter()
+
+    def on_step_end(self, *_, **__) -> None:
+        self.after_step(time.perf_counter() - self.start)
+
+
+def trl_trainer(folder: Path, model: Path, texts: list[str], answers: list[str], steps: int, mixed_groups: int):
+    """trl's trainer: float32, no KL, one on-policy update a batch, no checkpointing of activations, no logging."""
+
+    def pattern(completions: list[str], answer: list[str], **_) -> list[float]:
+        for text, own in zip(completions, answer, strict=True):
+            hendrycks_reward(text, own)  # the time of grading, as on our side
+        return [reward(row, mixed_groups) for row in range(len(completions))]
+
+    block = harness.miniature()["training"]
+    rows = TRL["micro_batch_rows"]
+    config = GRPOConfig(
+        output_dir=str(folder / "trl"),
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        per_device_train_batch_size=rows,
+        gradient_accumulation_steps=PROMPTS * GROUP // rows,
+        num_generations=GROUP,
+        max_completion_length=NEW_TOKENS,
+        max_steps=steps,
+        learning_rate=block["learning_rate"],
+        lr_scheduler_type="constant",
+        weight_decay=block["weight_decay"],
+        max_grad_norm=block["grad_clip"],
+        beta=0.0,
+        num_iterations=1,
+        loss_type="dapo",  # the mean over all tokens of the batch, as ours
+        temperature=1.0,
+        top_p=1.0,
+        top_k=0,
+        cache_implementation=TRL["cache_implementation"],
+        shuffle_dataset=False,
+        dataloader_pin_memory=False,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    dataset = Dataset.from_dict({"prompt": texts, "answer": answers})
+    return GRPOTrainer(model=str(model), reward_funcs=pattern, args=config, train_dataset=dataset)
+
+
+def compare(mixed_groups: int, repeats: int, warm_ups: int = 2) -> dict[str, list[float]]:
+    """Seconds a repeat: whole steps and stages of both sides."""
+    times: dict[str, list[float]] = {name: [] for name in ("trl", "trl_generation", "own", "own_generation")}
+    generation = [0.0]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start, train, texts = prepare(folder)
+        own = own_trainer(folder, start, train, mixed_groups)
+        answers = own.problems.column("answer").to_pylist()
+        theirs = trl_trainer(folder, start.parent, texts, answers, repeats + warm_ups, mixed_groups)
+        generate = theirs._generate
+
+        def timed_generation(*arguments, **named):
+            begin = time.perf_counter()
+            result = generate(*arguments, **named)
+            generation[0] = time.perf_counter() - begin
+            assert sum(map(len, result[1])) == PROMPTS * GROUP * NEW_TOKENS
+            return result
+
+        def own_step(trl_seconds: float) -> None:
+            begin = time.perf_counter()
+            metrics = own.step(theirs.state.global_step + 1)
+            times["own"].append(time.perf_counter() - begin)
+            times["own_generation"].append(metrics["seconds_sampling"])
+            times["trl"].append(trl_seconds)
+            times["trl_generation"].append(generation[0])
+            assert metrics["tokens_sampled"] == PROMPTS * GROUP * NEW_TOKENS
+            assert metrics["tokens_trained"] == mixed_groups * GROUP * NEW_TOKENS
+
+        theirs._generate = timed_generation
+        theirs.add_callback(Turns(own_step))
+        theirs.train()
+    return {name: values[warm_ups:] for name, values in times.items()}
+
+
+def main() -> None:
+    repeats = 3 if harness.quick(__doc__.splitlines()[0]) else 15
+    harness.one_thread()
+    rows = []
+    for name, mixed_groups in (("every row counts", PROMPTS), ("half of the groups have zero advantage", PROMPTS // 2)):
+        times = compare(mixed_groups, repeats)
+        rest = {
+            side: [a - b for a, b in zip(times[side], times[f"{side}_generation"], strict=True)]
+            for side in ("trl", "own")
+        }
+        stages = [f"{statistics.median(values):.2f}" for values in (times["trl_generation"], rest["trl"])]
+        own_stages = [f"{statistics.median(values):.2f}" for values in (times["own_generation"], rest["own"])]
+        rows.append(
+            [
+                name,
+                harness.spread(times["trl"]),
+                " + ".join(stages),
+                harness.spread(times["own"]),
+                " + ".join(own_stages),
+                f"**{harness.spread(harness.ratios(times['trl'], times['own']))}**",
+                harness.spread(harness.ratios(times["trl_generation"], times["own_generation"])),
+                harness.spread(harness.ratios(rest["trl"], rest["own"])),
+            ]
+        )
+    harness.report(
+        __file__,
+        "One GRPO update: trl's GRPOTrainer ÷ ours",
+        f"One thread, {PROMPTS} prompts × {GROUP} samples × {NEW_TOKENS} new tokens, {repeats} repeats in turn, "
+        "median (min to max). Stages: generation + the rest (grading, our measurement of both spaces, training).",
+        harness.table(
+            ["case", "trl, s", "stages", "ours, s", "stages", "trl ÷ ours", "generation", "the rest"],
+            rows,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
