@@ -29,10 +29,12 @@ def quick(description: str) -> bool:
 
 
 def one_thread() -> None:
-    """One torch thread, whatever the environment says."""
+    """One torch thread, whatever the environment says, and no progress bars in the report."""
     import torch
+    import transformers
 
     torch.set_num_threads(1)
+    transformers.utils.logging.disable_progress_bar()
 
 
 def seconds(call: Callable[[], object]) -> float:
