@@ -90,8 +90,8 @@ def main() -> None:
     harness.report(
         __file__,
         "Memory of a training pass",
-        f"MiB; two rows in one micro-batch, prompts of {PROMPT_TOKENS} tokens, the miniature's layers. In brackets: peak "
-        "less what the process held before the pass (libraries, weights, gradients, moments).",
+        f"MiB; two rows in one micro-batch, prompts of {PROMPT_TOKENS} tokens, the miniature's layers. In brackets: "
+        "the peak less what the process held before the pass (libraries, weights, gradients, moments).",
         harness.table(
             ["response tokens", "vocabulary", "one logits tensor", "before the pass", "ours, peak", "all logits, peak"],
             rows,

@@ -120,7 +120,7 @@ def main() -> None:
     harness.report(
         __file__,
         "Two jobs on two cores",
-        f"Work of two ÷ work of one in the same time; one thread a job, {repeats} repeats in turn, median (min to max).",
+        f"Work done in the same time. One thread a job, {repeats} repeats in turn, median (min to max).",
         harness.table(
             ["job", "alone, s", "each of two, s", "work of two ÷ one", "system time", "page faults, thousands"],
             [measure(kind, repeats) for kind in KINDS],
