@@ -55,7 +55,7 @@ def trl_trainer(
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
-        per_device_train_batch_size=PROMPTS * GROUP,  # one micro-batch: smaller ones were not faster
+        per_device_train_batch_size=PROMPTS * GROUP,  # one micro-batch
         gradient_accumulation_steps=1,
         num_generations=GROUP,
         max_completion_length=NEW_TOKENS,
