@@ -1,4 +1,4 @@
-# make miniature · make smoke · make test · make lint — each installs .venv first, from requirements.txt.
+# make miniature · make smoke · make test · make lint · make bench — each installs .venv first, from requirements.txt.
 PYTHON ?= python3.11
 CORES ?= 2
 VENV := .venv
@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: miniature smoke test lint
+.PHONY: miniature smoke test lint bench
 .DEFAULT_GOAL := miniature
 
 miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/report.html
@@ -20,6 +20,20 @@ test: $(VENV)/installed
 
 lint: $(VENV)/installed
 	ruff check .
+
+bench: $(VENV)/installed .venv-trl/installed .venv-vllm/installed  ## docs/benchmarks.md: results/bench/*.md
+	python tests/benchmarks/training.py
+	.venv-trl/bin/python tests/benchmarks/grpo.py
+	python tests/benchmarks/sampling.py
+	python tests/benchmarks/two_jobs.py
+	python tests/benchmarks/memory.py
+	python tests/benchmarks/redraw.py
+	$(if $(wildcard tests/benchmarks/grading.py),python tests/benchmarks/grading.py)
+
+.venv-%/installed: tests/benchmarks/requirements-%.txt requirements.txt
+	$(PYTHON) -m venv --clear .venv-$*
+	.venv-$*/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
+	touch $@
 
 $(VENV)/installed: requirements.txt
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 or name it, make PYTHON=…"; exit 1; }
