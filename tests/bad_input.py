@@ -20,6 +20,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+import prerl.files
 import prerl.trainer
 from prerl.checkpoints import MANIFEST, load_model, load_optimizer, seal, write_json
 from prerl.config import read_config
@@ -176,7 +177,7 @@ def disk_full(run: Run) -> Callable[[], object]:
     return act
 
 
-def device_full(name: str, write: Callable[[Path], object], temporary: str) -> Spoil:
+def device_full(name: str, write: Callable[[Path], object]) -> Spoil:
     """A file whose temporary name leads to /dev/full, on which the kernel has no space left."""
 
     def spoil(run: Run) -> Callable[[], object]:
@@ -184,9 +185,19 @@ def device_full(name: str, write: Callable[[Path], object], temporary: str) -> S
         path.parent.mkdir()
         path.write_text("what stood there before")
 
+        own = prerl.files.temporary_name
+
+        def leading(path: Path) -> Path:
+            temporary = own(path)
+            temporary.symlink_to("/dev/full")
+            return temporary
+
         def act() -> None:
-            (path.parent / temporary).symlink_to("/dev/full")
-            write(path)
+            prerl.files.temporary_name = leading
+            try:
+                write(path)
+            finally:
+                prerl.files.temporary_name = own
 
         return act
 

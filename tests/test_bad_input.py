@@ -164,14 +164,14 @@ TABLE = [
     ("checkpoint with a damaged file", "job", in_base(bad.flip_last_byte), "model.safetensors is damaged …rerun"),
     ("checkpoint with a foreign file", "job", in_base(lambda folder: (folder / "adapter_config.json").write_text("{}")),
      "adapter_config.json is foreign, …manifest.json does not list it: move it elsewhere"),
-    ("checkpoint with a damaged list", "job", in_base(bad.damaged_manifest), "manifest.json is damaged or …rerun"),
+    ("checkpoint with a damaged list", "job", in_base(bad.damaged_manifest), "manifest.json is damaged (…rerun"),
     ("checkpoint with foreign moments", "job", bad.foreign_moments, "moments of …a foreign checkpoint: rerun the job"),
     # disk
     ("full disk, checkpoint", "job", bad.disk_full,
      "update000003 not written: File too large (about …bytes needed, …free): what stood there is kept: make room"),
-    ("full disk, table", "job", bad.device_full("a.parquet", bad.write_numbers, ".a.parquet.tmp"),
+    ("full disk, table", "job", bad.device_full("a.parquet", bad.write_numbers),
      "a.parquet not written: No space left on device (about 80,000 bytes needed"),
-    ("full disk, record", "job", bad.device_full("a.json", bad.write_record, f".a.json.{os.getpid()}"),
+    ("full disk, record", "job", bad.device_full("a.json", bad.write_record),
      "a.json not written: No space left on device (about"),
     # numbers that are none
     ("loss not finite", "job", bad.not_finite("loss"), "update 3: the loss is …lower training.learning_rate"),

@@ -113,6 +113,32 @@ def test_grades_do_not_depend_on_the_order_of_samples(tmp_path, questions):
     pd.testing.assert_frame_equal(first, second)
 
 
+def test_unit_and_tolerance_are_for_math_verify_alone(tmp_path):
+    plain = write_questions(tmp_path, "plain", {"q1": "4.2"})
+    both = write_questions(tmp_path, "both", {"q1": "45", "q2": "4.2", "q3": "4.2"})
+    pd.read_parquet(both).assign(unit=["minute", "%", None], tolerance=[None, 0.1, None]).to_parquet(both)
+    texts = {
+        (0, "plain", "q1"): [r"\boxed{4.2}", r"\boxed{4.3}"],
+        (0, "both", "q1"): [r"\boxed{45\text{ minutes}}", r"\boxed{45\text{ hours}}"],
+        (0, "both", "q2"): [r"\boxed{4.3\%}", r"\boxed{4.4\%}"],
+        (0, "both", "q3"): [r"\boxed{4.2}", r"\boxed{4.3}"],
+    }
+    samples = write_samples(tmp_path / "samples.parquet", texts)
+    succeed(*grade(samples, [plain, both], tmp_path / "grades.parquet"))
+    grades = pd.read_parquet(tmp_path / "grades.parquet")
+    assert list(grades["math_verify"]) == ["right", "wrong"] * 4
+    assert list(grades["hendrycks"]) == [
+        True,
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]  # any \text{ unit} is dropped
+
+
 def test_grade_samples_refuses_incomplete_input(tmp_path, questions):
     output = tmp_path / "out" / "grades.parquet"
     samples = write_samples(tmp_path / "samples.parquet", TEXTS)

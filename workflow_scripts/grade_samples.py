@@ -1,6 +1,7 @@
 """Grade sampled answers: Hendrycks string equality (the training reward) and strict boxed-only math-verify beside it.
 
-Writes one row per answer: update, benchmark, question, sample, hendrycks, math_verify, boxed.
+Unit and tolerance of a question, where its file has these columns, are for math-verify alone: Hendrycks equality stays
+the official rule. Writes one row per answer: update, benchmark, question, sample, hendrycks, math_verify, boxed.
 """
 
 import argparse
@@ -11,17 +12,22 @@ from prerl.grading import grade_math_verify
 from prerl.rewards import is_equiv, last_boxed
 
 
-def read_answers(paths: list[Path]) -> dict[tuple[str, str], str]:
-    """Ground truth by (benchmark, question id); a file's name is the benchmark. ValueError on a repeated id."""
-    from prerl.files import read_table
+def read_answers(paths: list[Path]) -> dict[tuple[str, str], tuple]:
+    """Answer, unit and tolerance by (benchmark, question id); a file's name is the benchmark.
 
-    answers: dict[tuple[str, str], str] = {}
+    The columns unit (text) and tolerance (number) may be absent from a file, and None where a question has none.
+
+    Raises:
+        ValueError: a repeated id.
+    """
+    from prerl.files import read_problems
+
+    answers: dict[tuple[str, str], tuple] = {}
     for path in paths:
-        table = read_table(path, columns=["id", "answer"])
-        for question, answer in zip(table["id"].to_pylist(), table["answer"].to_pylist(), strict=True):
-            if (path.stem, question) in answers:
-                raise ValueError(f"{path}: question {question!r} stands twice; prepare the data again without repeats")
-            answers[path.stem, question] = answer
+        for row in read_problems(path).to_pylist():
+            if (path.stem, row["id"]) in answers:
+                raise ValueError(f"{path}: question {row['id']!r} stands twice; prepare the data again without repeats")
+            answers[path.stem, row["id"]] = row["answer"], row.get("unit"), row.get("tolerance")
     return answers
 
 
@@ -65,10 +71,9 @@ def main() -> None:
 
     truths = [answers[question] for question in questions]
     boxed = [last_boxed(text) for text in samples["text"].to_pylist()]
-    hendrycks = [box is not None and is_equiv(box, truth) for box, truth in zip(boxed, truths, strict=True)]
-    verdicts = grade_math_verify(
-        list(zip(boxed, truths, strict=True)), arguments.settings["processes"], arguments.settings["time_limit_s"]
-    )
+    hendrycks = [box is not None and is_equiv(box, truth[0]) for box, truth in zip(boxed, truths, strict=True)]
+    pairs = [(box, *truth) for box, truth in zip(boxed, truths, strict=True)]
+    verdicts = grade_math_verify(pairs, arguments.settings["processes"], arguments.settings["time_limit_s"])
     fields = [
         *SAMPLE_KEY_FIELDS,
         pa.field("hendrycks", pa.bool_()),
