@@ -17,7 +17,7 @@ from prerl.rewards import hendrycks_reward, is_equiv, last_boxed
 
 SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
 LIMIT_S = 3.0
-ENDLESS = {"tower of powers", "deep tower", "factorial of a factorial", "long sum", "5,000 nested parentheses"}
+ENDLESS = {"tower of powers", "factorial of a factorial", "long sum", "5,000 nested parentheses"}
 ORDINARY = [
     (answer, truth)
     for i in range(2, 22)
@@ -83,7 +83,7 @@ def test_grade_samples_on_hostile_answers(tmp_path):
     texts = [r"so \boxed{7}", *(rf"so \boxed{{{box}}}" for box in boxes.values()), *TEXTS.values(), r"\boxed{8}"]
     rows = [{"update": 0, "benchmark": "b", "question": "q", "sample": i, "text": t} for i, t in enumerate(texts)]
     pd.DataFrame(rows).astype({"update": "int32", "sample": "int32"}).to_parquet(tmp_path / "samples.parquet")
-    pd.DataFrame([{"id": "q", "answer": "7"}]).to_parquet(tmp_path / "b.parquet")
+    pd.DataFrame([{"id": "q", "problem": "3+4", "answer": "7"}]).to_parquet(tmp_path / "b.parquet")
     command = [sys.executable, SCRIPTS / "grade_samples.py", "--samples", "samples.parquet", "--questions", "b.parquet"]
     command += ["--settings", json.dumps({"processes": 2, "time_limit_s": 1.0}), "--grades", "grades.parquet"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
