@@ -6,9 +6,17 @@ import random
 import numpy as np
 import pytest
 import torch
+from transformers.cache_utils import DynamicLayer
 
 from prerl.logprobs import response_logprobs
-from prerl.samplers import SamplingSettings, TransformersSampler, build_sampler, draw_tokens, sample_seed
+from prerl.samplers import (
+    GrowingLayer,
+    SamplingSettings,
+    TransformersSampler,
+    build_sampler,
+    draw_tokens,
+    sample_seed,
+)
 from tiny import EOS, TOKENIZER, VOCABULARY, random_ids, tiny_model
 
 NEW_TOKENS = 24
@@ -229,3 +237,20 @@ def test_refused_calls(model, sampler):
     assert sampler.generate([], [], SETTINGS) == []
     with pytest.raises(RuntimeError, match="vllm needs the vLLM engine.*set `engine: transformers`"):
         build_sampler("vllm", model, EOS)
+
+
+def test_the_growing_cache_holds_what_concatenation_gives():
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = GrowingLayer(), DynamicLayer()
+    rows = 3
+    for step in range(3 * GrowingLayer.ROOM_TOKENS + 2):
+        new_tokens = 5 if step == 0 else 1
+        states = torch.randn(2, rows, 2, new_tokens, 4, generator=generator)
+        for one, other in zip(ours.update(*states), theirs.update(*states), strict=True):
+            assert torch.equal(one, other)
+        if step in (0, 4, 7):  # a prompt's rows for its samples, then rows that leave
+            kept = torch.tensor([[0, 0, 1, 2, 2], [0, 2, 3], [1]][(0, 4, 7).index(step)])
+            rows = len(kept)
+            for layer in (ours, theirs):
+                layer.batch_select_indices(kept)
+            assert torch.equal(ours.keys, theirs.keys) and ours.get_seq_length() == theirs.get_seq_length()

@@ -201,6 +201,13 @@ def test_validation_rows(shop):
         assert 1 <= row["response_tokens_mean"] <= 10 and 0 <= row["truncation_rate"] <= 1
 
 
+def test_benchmarks_validated_together_or_alone_give_the_same_rows(shop):
+    together = shop.trainer("together", job()).validate(0)
+    alone = [shop.trainer(path.stem, job(), validation=[path]).validate(0) for path in shop.validation]
+    assert together == [row for rows in alone for row in rows]
+    assert together[0]["response_tokens_mean"] != together[1]["response_tokens_mean"]
+
+
 @pytest.mark.parametrize(
     ("block", "key"), [("phase", "gamma"), ("training", "momentum"), ("prompt", "suffix"), ("validation", "every")]
 )

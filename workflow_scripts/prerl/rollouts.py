@@ -29,6 +29,18 @@ class GradedRollouts:
     reflections: list[int]
     transitions: list[int]
 
+    def of_prompts(self, first: int, count: int) -> GradedRollouts:
+        """The samples of `count` prompts from prompt `first` on, numbered from 0."""
+        rows = slice(*torch.searchsorted(self.groups_R, torch.tensor([first, first + count])).tolist())
+        return GradedRollouts(
+            contexts=self.contexts[rows],
+            rollouts=self.rollouts[rows],
+            rewards_R=self.rewards_R[rows],
+            groups_R=self.groups_R[rows] - first,
+            reflections=self.reflections[rows],
+            transitions=self.transitions[rows],
+        )
+
 
 def sample_and_grade(
     sampler: Sampler,

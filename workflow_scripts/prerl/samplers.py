@@ -14,7 +14,8 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,46 @@ def draw_tokens(
     return ids_B, logprobs_BV.gather(1, ids_B[:, None])[:, 0]
 
 
+class GrowingLayer(DynamicLayer):
+    """Keys and values [rows, heads, tokens, head width] of one layer, as views of buffers with room for more tokens.
+
+    transformers' own layer copies all it holds for every new token; this one does so every ROOM_TOKENS.
+    """
+
+    ROOM_TOKENS = 4
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Empty buffers of the shape of the first states."""
+        super().lazy_initialization(key_states, value_states)
+        self.buffers = [states[:, :, :0] for states in (key_states, value_states)]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append the states of new tokens; returns all keys and values."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        held = self.get_seq_length()
+        length = held + key_states.shape[2]
+        if length > self.buffers[0].shape[2]:
+            self.buffers = [
+                torch.cat(
+                    [buffer[:, :, :held], buffer.new_empty(*size[:2], length - held + self.ROOM_TOKENS, size[3])], 2
+                )
+                for buffer in self.buffers
+                for size in [buffer.shape]
+            ]
+        for buffer, states in zip(self.buffers, (key_states, value_states), strict=True):
+            buffer[:, :, held:length] = states
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self.buffers)
+        return self.keys, self.values
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows `indices`, in this order; a row may be named several times."""
+        super().batch_select_indices(indices)
+        self.buffers = [self.keys, self.values]
+
+
 class TransformersSampler:
     """Decoding with a key-value cache on the trainer's own model; finished rows leave the batch."""
 
@@ -107,7 +148,7 @@ class TransformersSampler:
         self.model.train(was_training)
         return rollouts
 
-    def _prefill(self, prompts: list[list[int]]) -> tuple[torch.Tensor, DynamicCache, torch.Tensor]:
+    def _prefill(self, prompts: list[list[int]]) -> tuple[torch.Tensor, Cache, torch.Tensor]:
         """Next-token logits [P, V], cache and key mask [P, T] of left-padded prompts."""
         device = self.model.device
         width = max(map(len, prompts))
@@ -118,7 +159,7 @@ class TransformersSampler:
         # a padding query sees itself, so that no row of the attention is empty (NaN)
         visible_PTT = valid_PT[:, None, :] | torch.eye(width, dtype=torch.bool, device=device)
         mask = (positions_T[:, None] >= positions_T) & visible_PTT
-        cache = DynamicCache()
+        cache = Cache(layer_class_to_replicate=GrowingLayer)
         hidden_PTD = self.model.get_decoder()(
             input_ids=ids_PT,
             attention_mask=mask[:, None],

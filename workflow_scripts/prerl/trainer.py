@@ -173,25 +173,27 @@ class Trainer:
         return chosen["id"], chosen
 
     def validate(self, update: int) -> list[dict]:
-        """Rows of validation.parquet: avg@n of each validation benchmark under the current policy."""
+        """Rows of validation.parquet: avg@n of each validation benchmark under the current policy, sampled together."""
         s = self.settings
+        problems = [(name, row) for name, table in self.validation.items() for row in table.to_pylist()]
+        graded = sample_and_grade(
+            self.sampler,
+            self.tokenizer,
+            encode_prompts(self.tokenizer, [row["problem"] for _, row in problems], s.prompt),
+            [row["answer"] for _, row in problems],
+            [
+                [sample_seed(s.seed, "validation", name, update, row["id"], i) for i in range(s.validation_samples)]
+                for name, row in problems
+            ],
+            s.validation_sampling,
+            self.accelerator,
+            Stopwatch(),
+        )
         rows = []
+        first = 0
         for name, table in self.validation.items():
-            problems = table.to_pydict()
-            graded = sample_and_grade(
-                self.sampler,
-                self.tokenizer,
-                encode_prompts(self.tokenizer, problems["problem"], s.prompt),
-                problems["answer"],
-                [
-                    [sample_seed(s.seed, "validation", name, update, q, i) for i in range(s.validation_samples)]
-                    for q in problems["id"]
-                ],
-                s.validation_sampling,
-                self.accelerator,
-                Stopwatch(),
-            )
-            metrics = update_metrics(graded)
+            metrics = update_metrics(graded.of_prompts(first, len(table)))
+            first += len(table)
             rows.append(
                 {
                     "update": update,
@@ -199,7 +201,7 @@ class Trainer:
                     "accuracy": metrics["reward_mean"],
                     "response_tokens_mean": metrics["response_tokens_mean"],
                     "truncation_rate": metrics["truncation_rate"],
-                    "n_questions": len(problems["id"]),
+                    "n_questions": len(table),
                     "n_samples": s.validation_samples,
                 }
             )
