@@ -22,7 +22,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 from prerl.rewards import hendrycks_reward
 
-CACHES = (None, "static")  # of trl's generation; None: transformers' dynamic cache
+# trl's settings to compare with: rows of a micro-batch (all, or about what fits a core's cache), and the cache of its
+# generation (None: transformers' dynamic one)
+VARIANTS = tuple(itertools.product((PROMPTS * GROUP, 16), (None, "static")))
 
 
 class Turns(TrainerCallback):
@@ -40,7 +42,14 @@ class Turns(TrainerCallback):
 
 
 def trl_trainer(
-    folder: Path, model: Path, texts: list[str], answers: list[str], steps: int, mixed_groups: int, cache: str | None
+    folder: Path,
+    model: Path,
+    texts: list[str],
+    answers: list[str],
+    steps: int,
+    mixed_groups: int,
+    micro_batch_rows: int,
+    cache: str | None,
 ) -> GRPOTrainer:
     """trl's trainer: float32, no KL, one on-policy update a batch, no checkpointing of activations, no logging."""
 
@@ -55,8 +64,8 @@ def trl_trainer(
         use_cpu=True,
         bf16=False,
         gradient_checkpointing=False,
-        per_device_train_batch_size=PROMPTS * GROUP,  # one micro-batch
-        gradient_accumulation_steps=1,
+        per_device_train_batch_size=micro_batch_rows,
+        gradient_accumulation_steps=PROMPTS * GROUP // micro_batch_rows,
         num_generations=GROUP,
         max_completion_length=NEW_TOKENS,
         max_steps=steps,
@@ -82,7 +91,9 @@ def trl_trainer(
     return GRPOTrainer(model=str(model), reward_funcs=pattern, args=config, train_dataset=dataset)
 
 
-def compare(mixed_groups: int, cache: str | None, repeats: int, warm_ups: int = 2) -> dict[str, list[float]]:
+def compare(
+    mixed_groups: int, micro_batch_rows: int, cache: str | None, repeats: int, warm_ups: int = 2
+) -> dict[str, list[float]]:
     """Seconds a repeat: whole steps and stages of both sides."""
     times: dict[str, list[float]] = {name: [] for name in ("trl", "trl_generation", "own", "own_generation")}
     generation = [0.0]
@@ -91,7 +102,8 @@ def compare(mixed_groups: int, cache: str | None, repeats: int, warm_ups: int = 
         start, train, texts = prepare(folder)
         own = own_trainer(folder, start, train, mixed_groups)
         answers = own.problems.column("answer").to_pylist()
-        theirs = trl_trainer(folder, start.parent, texts, answers, repeats + warm_ups, mixed_groups, cache)
+        steps = repeats + warm_ups
+        theirs = trl_trainer(folder, start.parent, texts, answers, steps, mixed_groups, micro_batch_rows, cache)
         generate = theirs._generate
 
         def timed_generation(*arguments, **named):
@@ -118,12 +130,12 @@ def compare(mixed_groups: int, cache: str | None, repeats: int, warm_ups: int = 
 
 
 def main() -> None:
-    repeats = 3 if harness.quick(__doc__.splitlines()[0]) else 12
+    repeats = 3 if harness.quick(__doc__.splitlines()[0]) else 8
     harness.one_thread()
     rows = []
     cases = (("every row counts", PROMPTS), ("half of the groups have zero advantage", PROMPTS // 2))
-    for (name, mixed_groups), cache in itertools.product(cases, CACHES):
-        times = compare(mixed_groups, cache, repeats)
+    for (name, mixed_groups), (micro_batch_rows, cache) in itertools.product(cases, VARIANTS):
+        times = compare(mixed_groups, micro_batch_rows, cache, repeats)
         rest = {
             side: [a - b for a, b in zip(times[side], times[f"{side}_generation"], strict=True)]
             for side in ("trl", "own")
@@ -133,6 +145,7 @@ def main() -> None:
         rows.append(
             [
                 name,
+                micro_batch_rows,
                 cache or "dynamic",
                 harness.spread(times["trl"]),
                 " + ".join(stages),
@@ -149,7 +162,18 @@ def main() -> None:
         f"One thread, {PROMPTS} prompts × {GROUP} samples × {NEW_TOKENS} new tokens, {repeats} repeats in turn, "
         "median (min to max). Stages: generation + the rest (grading, our measurement of both spaces, training).",
         harness.table(
-            ["case", "trl's cache", "trl, s", "stages", "ours, s", "stages", "trl ÷ ours", "generation", "the rest"],
+            [
+                "case",
+                "trl's rows",
+                "trl's cache",
+                "trl, s",
+                "stages",
+                "ours, s",
+                "stages",
+                "trl ÷ ours",
+                "generation",
+                "the rest",
+            ],
             rows,
         ),
     )
