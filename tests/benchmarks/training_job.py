@@ -11,7 +11,7 @@ import harness
 import pyarrow as pa
 import torch
 
-from prerl.checkpoints import commit, temporary_folder
+from prerl.checkpoints import new_folder
 from prerl.corpus import problem_set
 from prerl.files import write_parquet
 from prerl.miniature import build_model, build_tokenizer, save_model
@@ -35,9 +35,8 @@ def prepare(folder: Path) -> tuple[Path, Path, list[str]]:
     model = build_model(harness.architecture(), tokenizer, seed=0)
     tokenizer.add_special_tokens({"eos_token": "<|never|>"})
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
-    temporary = temporary_folder(folder / "model")
-    save_model(model, tokenizer, temporary)
-    commit(temporary, folder / "model")
+    with new_folder(folder / "model", model.num_parameters() * 4) as temporary:
+        save_model(model, tokenizer, temporary)
     problems = problem_set(random.Random(0), [2, 3, 4], PROMPTS, held_out=False)
     columns = {"id": [str(i) for i in range(PROMPTS)], "problem": [p.text for p in problems]}
     columns |= {"answer": [str(p.answer) for p in problems]}
