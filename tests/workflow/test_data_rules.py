@@ -95,7 +95,8 @@ def test_equal_problems_made_again_rerun_no_reader(made):
 
 def test_a_failed_download_is_told_and_continued(tmp_path, monkeypatch):
     """Through Snakemake, which deletes the output of a failed job and its log before the next attempt."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     folder = copy_checkout(tmp_path / "workflow")
     target = "results/paper/data/aime24.parquet"
     with serving(DATA) as server:
