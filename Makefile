@@ -28,7 +28,7 @@ bench: $(VENV)/installed .venv-trl/installed .venv-vllm/installed  ## docs/bench
 	python tests/benchmarks/two_jobs.py
 	python tests/benchmarks/memory.py
 	python tests/benchmarks/redraw.py
-	$(if $(wildcard tests/benchmarks/grading.py),python tests/benchmarks/grading.py)
+	python tests/benchmarks/grading.py
 
 .venv-%/installed: tests/benchmarks/requirements-%.txt requirements.txt
 	$(PYTHON) -m venv --clear .venv-$*
