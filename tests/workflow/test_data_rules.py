@@ -17,8 +17,13 @@ QUESTIONS = {
 }  # fmt: skip
 TARGETS = [f"results/paper/data/{name}.parquet" for name in QUESTIONS]
 
-if not (DATA / "SOURCES.md").exists():
-    pytest.skip(f"{DATA} is absent: put the data files there to test their rules", allow_module_level=True)
+PAPER = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["scales"]["paper"]["data"]
+for problems in (PAPER["train"], *PAPER["benchmarks"].values()):
+    if not (DATA / problems["file"]["name"]).exists():
+        pytest.skip(
+            f"{DATA / problems['file']['name']} is absent: put the data files there to test their rules",
+            allow_module_level=True,
+        )
 
 
 def paper(folder: Path, data: dict, targets: list[str] = TARGETS) -> list[str]:
