@@ -17,8 +17,9 @@ try:
 except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
 
-# large pages for the jobs' tensors: fewer page faults and address look-ups (Linux with glibc; elsewhere without effect)
-shell.prefix("export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; ")
+# Large pages for the jobs' tensors: fewer page faults and address look-ups (Linux with glibc; elsewhere without effect).
+# A prefix takes the place of Snakemake's own, `set -euo pipefail`.
+shell.prefix("set -euo pipefail; export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; ")
 
 METHODS = resolve_methods(SCALE)  # every method to train, the warm-up sweep's included
 

@@ -200,7 +200,8 @@ def test_bad_input_ends_in_one_clear_message(request, where, spoil, said):
     run = request.getfixturevalue("run") if where == "job" else None
     refused = spoil(run)
     before = bad.contents(run.folder) if run else {}
-    with pytest.raises((UserError, ValueError)) as caught:
+    # a k beyond n can come from no input file: a mistake in the code, which keeps its traceback
+    with pytest.raises(ValueError if spoil is bad.more_tries_than_answers else UserError) as caught:
         refused()
     message = str(caught.value)
     position = 0

@@ -1,6 +1,7 @@
 """The sides of the benchmarks do the same work: the same gradient from the official order of an NSR-PreRL update."""
 
 import copy
+import importlib
 import math
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from training import compare_gradients, gradient, make_batch, naive_update, own_update
+from training_job import GROUP, NEW_TOKENS, PROMPTS, own_trainer, prepare
 
 from tiny import ARCHITECTURE
 
@@ -42,3 +44,17 @@ def test_the_sides_take_turns():
     times = harness.in_turn(sides, repeats=3, warm_ups=1)
     assert "".join(order) == "ababbaab"
     assert [len(own) for own in times.values()] == [3, 3]
+
+
+def test_the_timed_job_samples_every_token_and_trains_on_the_pattern(tmp_path):
+    start, train, texts = prepare(tmp_path)
+    metrics = own_trainer(tmp_path, start, train, PROMPTS // 2).step(1)
+    assert len(texts) == PROMPTS
+    assert metrics["tokens_sampled"] == PROMPTS * GROUP * NEW_TOKENS
+    assert metrics["tokens_trained"] == metrics["tokens_sampled"] // 2
+
+
+@pytest.mark.parametrize("script", ["grading", "memory", "redraw", "sampling", "two_jobs"])
+def test_what_a_script_imports_is_there(script):
+    """grpo.py and vllm_side.py need environments of their own."""
+    importlib.import_module(script)

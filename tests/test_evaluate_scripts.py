@@ -73,10 +73,8 @@ def questions(tmp_path):
 
 
 def grade(samples, questions, grades, settings=GRADING):
-    return ["grade_samples", "--settings", json.dumps(settings), "--samples", samples, "--questions", *questions] + [
-        "--grades",
-        grades,
-    ]
+    inputs = ["--settings", json.dumps(settings), "--samples", samples, "--questions", *questions]
+    return ["grade_samples", *inputs, "--grades", grades]
 
 
 def test_grade_samples(tmp_path, questions):
@@ -127,16 +125,8 @@ def test_unit_and_tolerance_are_for_math_verify_alone(tmp_path):
     succeed(*grade(samples, [plain, both], tmp_path / "grades.parquet"))
     grades = pd.read_parquet(tmp_path / "grades.parquet")
     assert list(grades["math_verify"]) == ["right", "wrong"] * 4
-    assert list(grades["hendrycks"]) == [
-        True,
-        False,
-        True,
-        True,
-        False,
-        False,
-        True,
-        False,
-    ]  # any \text{ unit} is dropped
+    # any \text{ unit} is dropped
+    assert list(grades["hendrycks"]) == [True, False, True, True, False, False, True, False]
 
 
 def test_grade_samples_refuses_incomplete_input(tmp_path, questions):
@@ -150,8 +140,7 @@ def test_grade_samples_refuses_incomplete_input(tmp_path, questions):
     fail("stands more than once", *grade(tmp_path / "twice.parquet", questions, output))
     frame.iloc[:0].to_parquet(tmp_path / "none.parquet")
     fail("it holds no answer", *grade(tmp_path / "none.parquet", questions, output))
-    easy = pd.read_parquet(questions[0])
-    pd.concat([easy, easy]).to_parquet(questions[0])
+    pd.concat([pd.read_parquet(questions[0])] * 2).to_parquet(questions[0])
     fail("stands twice", *grade(samples, questions, output))
 
 
@@ -200,16 +189,8 @@ def test_count_thoughts(tmp_path):
     output = tmp_path / "out" / "thoughts.parquet"
     fail("tokenizer.json is missing", "count_thoughts", "--samples", samples, "--policy", samples, "--thoughts", output)
     frame.assign(finish_reason="abort").to_parquet(tmp_path / "bad.parquet")
-    fail(
-        "neither 'stop' nor",
-        "count_thoughts",
-        "--samples",
-        tmp_path / "bad.parquet",
-        "--policy",
-        policy,
-        "--thoughts",
-        output,
-    )
+    bad = ["--samples", tmp_path / "bad.parquet", "--policy", policy, "--thoughts", output]
+    fail("neither 'stop' nor", "count_thoughts", *bad)
 
 
 def write_evaluation(folder, method, seed, right, samples=4):
@@ -281,9 +262,7 @@ def aggregate(settings, folder):
 def test_aggregate_scores(tmp_path, settings):
     succeed(*aggregate(settings, tmp_path))
     questions, scores = pd.read_parquet(tmp_path / "questions.parquet"), pd.read_parquet(tmp_path / "scores.parquet")
-    row = questions[
-        (questions["method"] == "warm") & (questions["benchmark"] == "hard") & (questions["question"] == "q2")
-    ]
+    row = questions.query("method == 'warm' and benchmark == 'hard' and question == 'q2'")
     names = ["update", "seed", "n", "correct", "correct_math_verify", "unscorable", "differ", "truncated"]
     assert row[names].to_numpy().tolist() == [[2, 1, 4, 2, 2, 1, 0, 2]]
     assert row["tokens_mean"].item() == 10
@@ -347,8 +326,7 @@ def test_scores_do_not_depend_on_the_order_of_rows_and_evaluations(tmp_path, set
     succeed(*aggregate(settings, tmp_path))
     second = pd.read_parquet(tmp_path / "scores.parquet")
     order = ["method", "benchmark", "grader", "metric"]
-    sort = [frame.sort_values(order, ignore_index=True) for frame in (first, second)]
-    pd.testing.assert_frame_equal(*sort)
+    pd.testing.assert_frame_equal(*(frame.sort_values(order, ignore_index=True) for frame in (first, second)))
 
 
 def edit(path, change):

@@ -292,26 +292,21 @@ def test_a_second_job_on_the_same_state_ends_at_once_and_names_the_first(shop, s
     first = start_script(training, folder)
     wait_for_update(first, folder, 1)
     first.send_signal(signal.SIGSTOP)  # it holds the state as long as the second asks
-    second = start_script(training, folder)
-    assert second.wait(timeout=60) == 1
-    said = (folder / "log").read_text()
-    assert f"error: {folder}/state is in use by process {first.pid} on " in said
-    assert "wait for that job to end, or end it there by `kill`" in said
-    first.send_signal(signal.SIGCONT)
+    try:
+        assert start_script(training, folder).wait(timeout=120) == 1
+        said = (folder / "log").read_text()
+        assert f"error: {folder}/state is in use by process {first.pid} on " in said
+        assert "wait for that job to end, or end it there by `kill`" in said
+    finally:
+        first.send_signal(signal.SIGCONT)
     assert first.wait() == 0, (folder / "log").read_text()
     assert training.results(folder) == expected
 
 
 def test_a_second_sampling_job_on_the_same_state_ends_at_once(shop, tmp_path):
     command = [sys.executable, str(SCRIPTS / "generate_samples.py"), "--settings", "{}", "--policies", str(shop.base)]
-    command += [
-        "--questions",
-        str(shop.train),
-        "--state",
-        str(tmp_path),
-        "--samples",
-        str(tmp_path / "samples.parquet"),
-    ]
+    command += ["--questions", str(shop.train), "--state", str(tmp_path)]
+    command += ["--samples", str(tmp_path / "samples.parquet")]
     with hold(tmp_path):
         second = subprocess.run(command, capture_output=True, text=True)
     assert second.returncode == 1

@@ -223,6 +223,7 @@ def _set(number, key, value):
         ("olympiadbench", _set(3, "final_answer", []), "line 4: `final_answer` is [] and holds no text"),
         ("olympiadbench", _set(3, "final_answer", "4"), "line 4: `final_answer` is '4' and no list"),
         ("olympiadbench", _set(3, "error", "small"), "line 4: `error` is 'small' and no number"),
+        ("olympiadbench", _set(3, "error", ["0.1"]), "line 4: `error` is ['0.1'] and no number"),
         ("olympiadbench", _set(3, "unit", 5), "line 4: `unit` is 5 and no str"),
     ],
 )

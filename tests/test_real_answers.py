@@ -5,45 +5,37 @@ import random
 import re
 from pathlib import Path
 
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
+import yaml
 
 from prerl.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify
-from prerl.rewards import hendrycks_reward, last_boxed, normalise_answer
+from prerl.problems import ProblemSet, read_source
+from prerl.rewards import hendrycks_reward, normalise_answer
 
-DATA = Path(__file__).parents[2] / "shared" / "data"
-FILES = {
-    "math_train": ("parquet", 7500),
-    "math500": ("parquet", 500),
-    "aime_2024_20times": ("parquet", 30),
-    "aime_2025_20times": ("parquet", 30),
-    "amc2023_20times": ("parquet", 40),
-    "minerva_math": ("jsonl", 272),
-    "olympiadbench": ("jsonl", 675),
-}
-for name, (ending, _) in FILES.items():
-    if not (DATA / f"{name}.{ending}").is_file():
+ROOT = Path(__file__).parents[1]
+DATA = ROOT.parent / "shared" / "data"
+PAPER = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["scales"]["paper"]
+SETS = [PAPER["data"]["train"], *PAPER["data"]["benchmarks"].values()]
+FILES = {Path(problems["file"]["name"]).stem: problems["file"] for problems in SETS}
+for file in FILES.values():
+    if not (DATA / file["name"]).is_file():
         pytest.skip(
-            f"{DATA / name}.{ending} is absent: put the data files there to grade real answers", allow_module_level=True
+            f"{DATA / file['name']} is absent: put the data files there to grade real answers", allow_module_level=True
         )
 
 WORKERS, LIMIT_S = 2, 30.0
 
 
-def rows_of(name: str) -> list[dict]:
-    return [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+def prepared(name: str) -> pa.Table:
+    """The problems of a file as prepare_data writes them."""
+    file = FILES[name]
+    wanted = ProblemSet(name, file["format"], file["name"], file["questions"], PAPER["prompt"]["system"])
+    return read_source(DATA / file["name"], wanted)
 
 
 def truths_of(name: str) -> list[str]:
-    """Ground truths in file order, a question once: the 20times files repeat each 20 times."""
-    if name == "minerva_math":
-        return [last_boxed(row["solution"]) for row in rows_of(name)]
-    if name == "olympiadbench":
-        return [re.sub(r"(?<!\\)\$", "", row["final_answer"][0]).strip() for row in rows_of(name)]
-    table = pq.read_table(DATA / f"{name}.parquet", columns=["prompt", "reward_model"]).to_pylist()
-    if name.endswith("20times"):
-        table = list({row["prompt"][-1]["content"]: row for row in table}.values())
-    return [row["reward_model"]["ground_truth"] for row in table]
+    return prepared(name)["answer"].to_pylist()
 
 
 def derangement(truths: list[str]) -> list[str]:
@@ -55,10 +47,11 @@ def derangement(truths: list[str]) -> list[str]:
     return shuffled
 
 
-def grade(answers: list[str], truths: list[str]) -> tuple[list[bool], list[str]]:
+def grade(answers: list[str], truths: list[str], **details: list) -> tuple[list[bool], list[str]]:
+    """Verdicts of both graders; details: unit and tolerance of each truth."""
     pairs = list(zip(answers, truths, strict=True))
     hendrycks = [hendrycks_reward(rf"The answer is \boxed{{{answer}}}.", truth) == 1.0 for answer, truth in pairs]
-    return hendrycks, grade_math_verify(pairs, WORKERS, LIMIT_S)
+    return hendrycks, grade_math_verify(list(zip(answers, truths, *details.values(), strict=True)), WORKERS, LIMIT_S)
 
 
 def show(capsys, name: str, what: str, hendrycks: list[bool], verdicts: list[str]) -> None:
@@ -73,9 +66,10 @@ UNREADABLE = {"math_train": {"": 4, "05:00": 1}}
 
 @pytest.mark.parametrize("name", FILES)
 def test_every_truth_is_right_against_itself(name, capsys):
-    truths = truths_of(name)
-    assert len(truths) == FILES[name][1]
-    hendrycks, verdicts = grade(truths, truths)
+    table = prepared(name)
+    truths = table["answer"].to_pylist()
+    details = {column: table[column].to_pylist() for column in table.column_names[5:]}  # olympiadbench's
+    hendrycks, verdicts = grade(truths, truths, **details)
     show(capsys, name, "itself", hendrycks, verdicts)
     assert all(hendrycks) and WRONG not in verdicts
     unscorable = [truth for truth, verdict in zip(truths, verdicts, strict=True) if verdict == UNSCORABLE]
@@ -108,7 +102,8 @@ def test_math_verify_misses_matrices_in_stripped_truths(capsys):
 
 def test_lists_of_olympiadbench(capsys):
     r"""In the other order right, without the first element wrong; dollars between the elements change nothing."""
-    rows = [row for row in rows_of("olympiadbench") if row["is_multiple_answer"]]
+    lines = (DATA / "olympiadbench.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [row for row in map(json.loads, lines) if row["is_multiple_answer"]]
     dollars = [row["final_answer"][0].strip("$") for row in rows]
     clean = [re.sub(r"(?<!\\)\$", "", answer) for answer in dollars]
     lists = [re.split(r",(?![^(]*\))", answer) for answer in clean]

@@ -1,6 +1,4 @@
-"""Throughput of both graders on distinct pairs; prints a markdown table. Run by `make bench`, or alone:
-
-    python tests/benchmarks/grading.py [--pairs 100000] [--processes 2] [--list]
+"""Throughput of both graders on 100,000 distinct pairs, and the pairs that math-verify alone calls right.
 
 Pairs: every distinct ground truth of MATH train (../shared/data/math_train.parquet) with itself and with truths of
 other questions, drawn with a fixed seed, the answers to one truth together, as in a file of samples. Without that file:
@@ -8,30 +6,29 @@ generated integers, fractions, roots and intervals instead, which says less. No 
 grading repeats once; real samples repeat their answers and are faster.
 """
 
-import argparse
+from __future__ import annotations
+
 import os
 import random
-import sys
-import time
-from itertools import islice
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "workflow_scripts"))
+import harness
 
-from prerl.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify  # noqa: E402
-from prerl.rewards import is_equiv  # noqa: E402
+from prerl.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify
+from prerl.rewards import is_equiv
 
-MATH = ROOT.parent / "shared" / "data" / "math_train.parquet"
+MATH = harness.ROOT.parent / "shared" / "data" / "math_train.parquet"
+PROCESSES = 2
 
 
 def math_truths() -> list[str]:
-    import pyarrow.parquet as pq
+    """The ground truths in file order."""
+    import pyarrow.parquet as pq  # not above: every grading worker imports this file again
 
     return [row["ground_truth"] for row in pq.read_table(MATH, columns=["reward_model"])["reward_model"].to_pylist()]
 
 
 def generated_truths(count: int) -> list[str]:
+    """Answers of seven forms with random numbers."""
     draw = random.Random(0)
     forms = ["{}", "{}", "-{}", r"\frac{{{}}}{{{}}}", r"{}\sqrt{{{}}}", "[{},{}]", "{}x+{}"]
     return [draw.choice(forms).format(draw.randrange(1, 1000), draw.randrange(2, 1000)) for _ in range(count)]
@@ -42,8 +39,6 @@ def distinct_pairs(truths: list[str], count: int) -> list[tuple[str, str]]:
     draw = random.Random(0)
     distinct = list(dict.fromkeys(truths))
     each = -(-count // len(distinct))
-    if each > len(distinct):
-        raise SystemExit(f"--pairs {count}: at most {len(distinct) ** 2} distinct pairs; ask for fewer")
     pairs = []
     for truth in distinct:
         answers = {truth: None}
@@ -54,28 +49,29 @@ def distinct_pairs(truths: list[str], count: int) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=100_000)
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--list", action="store_true", help="print the right pairs that Hendrycks calls wrong")
-    arguments = parser.parse_args()
-    found = MATH.is_file()
-    pairs = distinct_pairs(math_truths() if found else generated_truths(3000), arguments.pairs)
-    start = time.perf_counter()
-    hendrycks = [is_equiv(*pair) for pair in pairs]
-    rows = [("Hendrycks", 1, time.perf_counter() - start, sum(hendrycks), len(pairs) - sum(hendrycks), 0)]
-    start = time.perf_counter()
-    verdicts = grade_math_verify(pairs, arguments.processes, time_limit_s=5.0)
-    counts = [verdicts.count(verdict) for verdict in (RIGHT, WRONG, UNSCORABLE)]
-    rows.append(("math-verify", arguments.processes, time.perf_counter() - start, *counts))
-    print(f"{len(pairs)} distinct pairs of {'MATH train truths' if found else 'generated answers'};", end=" ")
-    print(f"load average {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores\n")
-    print("| grader | processes | s | pairs/s | right | wrong | unscorable |\n|---|---:|---:|---:|---:|---:|---:|")
-    for name, processes, seconds, *counts in rows:
-        print(f"| {name} | {processes} | {seconds:.1f} | {len(pairs) / seconds:.0f} | {' | '.join(map(str, counts))} |")
-    if arguments.list:
-        only = (pair for pair, own, verdict in zip(pairs, hendrycks, verdicts, strict=True) if verdict == RIGHT != own)
-        print(*islice((pair for pair in only if not is_equiv(*pair)), 200), sep="\n")
+    count = 2_000 if harness.quick(__doc__.splitlines()[0]) else 100_000
+    pairs = distinct_pairs(math_truths() if MATH.is_file() else generated_truths(3000), count)
+    verdicts: dict[str, list] = {}
+    graders = {
+        ("Hendrycks", 1): lambda: [RIGHT if is_equiv(*pair) else WRONG for pair in pairs],
+        ("math-verify", PROCESSES): lambda: grade_math_verify(pairs, PROCESSES, time_limit_s=5.0),
+    }
+    rows = []
+    for (name, processes), grade in graders.items():
+        seconds = harness.seconds(lambda name=name, grade=grade: verdicts.update({name: grade()}))
+        counts = [f"{verdicts[name].count(verdict):,}" for verdict in (RIGHT, WRONG, UNSCORABLE)]
+        rows.append([name, str(processes), f"{seconds:.1f}", f"{len(pairs) / seconds:,.0f}", *counts])
+    both = zip(pairs, *verdicts.values(), strict=True)
+    alone = [pair for pair, hendrycks, math_verify in both if math_verify == RIGHT != hendrycks]
+    harness.report(
+        __file__,
+        "Grading",
+        f"{len(pairs):,} distinct pairs of {'MATH train truths' if MATH.is_file() else 'generated answers'}, load "
+        f"average {os.getloadavg()[0]:.1f}.",
+        harness.table(["grader", "processes", "seconds", "pairs a second", "right", "wrong", "unscorable"], rows),
+        "Right to math-verify alone (answer, truth):",
+        *(f"    {answer}    {truth}" for answer, truth in alone),
+    )
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def worker(side: str, length: int, vocabulary: int) -> None:
 def measure(side: str, length: int, vocabulary: int) -> dict[str, float]:
     """MiB before the pass and at its peak, of a fresh process (this one stays small: a child inherits its peak)."""
     command = [sys.executable, __file__, "--worker", side, str(length), str(vocabulary)]
-    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    answer = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
     return {name: value / MEBI for name, value in answer.items()}
 
 

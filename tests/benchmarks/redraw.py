@@ -11,41 +11,25 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import harness
+from checkouts import copy_checkout, environment
 
 FIGURE = "figure_alignment"  # of all figures the one that needs the fewest jobs first
 LIMIT_S = 15.0
 STARTED = re.compile(r"^(?:local)?rule (\w+):$")
 
 
-def environment() -> dict[str, str]:
-    """This environment with its own `python` and `snakemake` first on the path."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-
-
-def copy_checkout(folder: Path) -> None:
-    """The workflow and what there is of the smoke run."""
-    for part in [
-        "config.yaml",
-        "Snakefile",
-        "rules",
-        "profiles",
-        "envs",
-        "workflow_scripts",
-        "results/smoke",
-        ".snakemake",
-    ]:
-        source = harness.ROOT / part
-        if source.is_dir():
-            ignored = shutil.ignore_patterns("__pycache__", "conda*", "locks", "log")
-            shutil.copytree(source, folder / part, ignore=ignored, symlinks=True)
-        elif source.is_file():
-            shutil.copy2(source, folder / part)
+def copy_finished(folder: Path) -> None:
+    """The workflow, and what there is of the smoke run with Snakemake's records."""
+    copy_checkout(folder)
+    for part in ("results/smoke", ".snakemake"):
+        if (harness.ROOT / part).is_dir():
+            ignored = shutil.ignore_patterns("conda*", "locks", "log")
+            shutil.copytree(harness.ROOT / part, folder / part, ignore=ignored, symlinks=True)
 
 
 def snakemake(folder: Path, *arguments: str, stop_at_first_job: bool = False) -> tuple[float, float | None, list[str]]:
@@ -80,7 +64,7 @@ def main() -> None:
     whole, first, plan, miniature_first = [], [], [], []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        copy_checkout(folder)
+        copy_finished(folder)
         snakemake(folder, "--cores", "2", *smoke, "--", FIGURE)
         for _ in range(repeats):
             redraw = snakemake(folder, "--cores", "2", *smoke, "--forcerun", FIGURE, "--", FIGURE)

@@ -27,6 +27,7 @@ from prerl.samplers import SamplingSettings, build_sampler, sample_seed
 PROMPTS, SAMPLES = 32, 8
 NEW_TOKENS = (64, 90)
 NO_EOS = 1000  # beyond the vocabulary: every response has all its tokens
+VLLM_LOG = harness.RESULTS / "vllm.log"
 VLLM_PYTHON = harness.ROOT / ".venv-vllm/bin/python"
 VLLM_ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
@@ -42,14 +43,16 @@ class VllmSide:
     """A child that holds a vLLM engine and samples once for each line it is sent."""
 
     def __init__(self, model: Path, prompts: list[list[int]]) -> None:
-        self.child = subprocess.Popen(
-            [VLLM_PYTHON, Path(__file__).with_name("vllm_side.py"), model, json.dumps(prompts), str(SAMPLES)],
-            env=os.environ | VLLM_ENVIRONMENT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        harness.RESULTS.mkdir(parents=True, exist_ok=True)
+        with VLLM_LOG.open("w") as log:
+            self.child = subprocess.Popen(
+                [VLLM_PYTHON, Path(__file__).with_name("vllm_side.py"), model, json.dumps(prompts), str(SAMPLES)],
+                env=os.environ | VLLM_ENVIRONMENT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
         self.answer("ready")
 
     def answer(self, expected: str) -> None:
@@ -57,7 +60,7 @@ class VllmSide:
         for line in self.child.stdout:
             if line.strip() == expected:
                 return
-        raise RuntimeError(f"vllm_side.py ended with code {self.child.wait()}: run it alone to see why")
+        raise RuntimeError(f"vllm_side.py ended with code {self.child.wait()}: {VLLM_LOG} says why")
 
     def sample(self, new_tokens: int) -> None:
         """One batch of PROMPTS x SAMPLES responses; the child checks the number of tokens."""

@@ -29,6 +29,7 @@ class Batch:
     model: torch.nn.Module
     graded: GradedRollouts
     prefix_id: int
+    measured_samples: int  # of each prompt
     settings: dict  # of policy_update
 
     @property
@@ -74,7 +75,8 @@ def make_batch(careful: float, prompts: int, architecture: dict) -> Batch:
         "micro_batch_tokens": block["training"]["micro_batch_tokens"],
         "grad_clip": block["training"]["grad_clip"],
     }
-    return Batch(model, graded, prefix_token_id(tokenizer, block["prompt"]["prefix_token"]), update)
+    prefix_id = prefix_token_id(tokenizer, block["prompt"]["prefix_token"])
+    return Batch(model, graded, prefix_id, block["training"]["measured_samples_per_prompt"], update)
 
 
 def adamw(model: torch.nn.Module) -> torch.optim.Optimizer:
@@ -107,6 +109,12 @@ def own_update(
         clip=(0.2, 0.2),
         **batch.settings,
     )
+
+
+def measure(batch: Batch, model: torch.nn.Module) -> dict:
+    """The trainer's measurement of log P(y|x) and log P(y)."""
+    temperature, micro_batch_tokens = (batch.settings[key] for key in ("temperature", "micro_batch_tokens"))
+    return measure_spaces(model, batch.graded, batch.prefix_id, batch.measured_samples, temperature, micro_batch_tokens)
 
 
 def naive_update(batch: Batch, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict:
@@ -158,7 +166,7 @@ def main() -> None:
         sides = {
             "own": lambda b=batch, m=own, o=own_optimizer: own_update(b, m, o, accelerator),
             "official": lambda b=batch, m=naive, o=naive_optimizer: naive_update(b, m, o),
-            "measure": lambda b=batch, m=own: measure_spaces(m, b.graded, b.prefix_id, 2, 1.0, 4096),
+            "measure": lambda b=batch, m=own: measure(b, m),
         }
         times = harness.in_turn(sides, repeats)
         trained = own_update(batch, own, own_optimizer, accelerator)

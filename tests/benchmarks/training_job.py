@@ -35,7 +35,7 @@ def prepare(folder: Path) -> tuple[Path, Path, list[str]]:
     model = build_model(harness.architecture(), tokenizer, seed=0)
     tokenizer.add_special_tokens({"eos_token": "<|never|>"})
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
-    with new_folder(folder / "model", 1 << 23) as temporary:
+    with new_folder(folder / "model", model.num_parameters() * 4) as temporary:
         save_model(model, tokenizer, temporary)
     problems = problem_set(random.Random(0), [2, 3, 4], PROMPTS, held_out=False)
     columns = {"id": [str(i) for i in range(PROMPTS)], "problem": [p.text for p in problems]}

@@ -88,6 +88,14 @@ def test_a_job_of_the_paper_scale_says_what_it_needs(tmp_path):
     assert not (folder / target).exists()
 
 
+@pytest.mark.parametrize("command", ["false; true", "false | true", "echo $NO_SUCH_VARIABLE"])
+def test_a_command_fails_where_any_part_of_it_fails(tmp_path, command):
+    folder = copy_checkout(tmp_path / "workflow")
+    (folder / "fails.smk").write_text(f'include: "Snakefile"\nrule fails:\n    shell: "{command}"\n')
+    result = snakemake(folder, "--snakefile", "fails.smk", "--cores", "1", "--", "fails")
+    assert result.returncode == 1 and "Error in rule fails" in result.stdout, result.stdout
+
+
 class TestReruns:
     """What a change reruns once everything is made."""
 

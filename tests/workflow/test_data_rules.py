@@ -17,8 +17,13 @@ QUESTIONS = {
 }  # fmt: skip
 TARGETS = [f"results/paper/data/{name}.parquet" for name in QUESTIONS]
 
-if not (DATA / "SOURCES.md").exists():
-    pytest.skip(f"{DATA} is absent: put the data files there to test their rules", allow_module_level=True)
+PAPER = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["scales"]["paper"]["data"]
+for problems in (PAPER["train"], *PAPER["benchmarks"].values()):
+    if not (DATA / problems["file"]["name"]).exists():
+        pytest.skip(
+            f"{DATA / problems['file']['name']} is absent: put the data files there to test their rules",
+            allow_module_level=True,
+        )
 
 
 def paper(folder: Path, data: dict, targets: list[str] = TARGETS) -> list[str]:
@@ -104,7 +109,8 @@ def test_equal_problems_made_again_rerun_no_reader(made):
 
 def test_a_failed_download_is_told_and_continued(tmp_path, monkeypatch):
     """Through Snakemake, which deletes the output of a failed job and its log before the next attempt."""
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
     folder = copy_checkout(tmp_path / "workflow")
     target = "results/paper/data/aime24.parquet"
     with serving(DATA) as server:

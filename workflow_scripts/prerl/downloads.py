@@ -17,6 +17,7 @@ import urllib3
 
 from prerl import UserError
 from prerl.checkpoints import sha256_of
+from prerl.files import writing
 
 PIECE_BYTES = 1 << 16
 
@@ -53,7 +54,7 @@ def download(source: Source, sha256: str, target: Path, partial: Path, patience:
     Args:
         partial: keeps what arrived when the job dies; the next call goes on from there. Removed at the end.
 
-    Raises DownloadError; `target` is then as it was.
+    Raises DownloadError, or FileError on a full disk; `target` is then as it was.
     """
     if not _from_mirror(source, sha256, partial, patience):
         remedy = f"rerun when it answers, or set data.mirror to a folder or address that holds {source.name}"
@@ -176,10 +177,10 @@ def _difference(file: Path, sha256: str) -> str:
 
 
 def _publish(partial: Path, target: Path) -> None:
-    """Move to `target`, which may lie on another disk: copy beside it, sync, rename."""
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(partial, temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(target)
+    """Move to `target`, which may lie on another disk: copy beside it, sync, rename. FileError on a full disk."""
+    with writing(target, partial.stat().st_size) as temporary:
+        shutil.copyfile(partial, temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(target)
     partial.unlink()

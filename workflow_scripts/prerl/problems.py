@@ -138,7 +138,7 @@ def _without_dollars(text: str) -> str:
 def _tolerance(error: str, where: str) -> float:
     try:
         return float(error)
-    except ValueError as fault:
+    except (TypeError, ValueError) as fault:
         raise ProblemFileError(f"{where}: `error` is {error!r} and no number; {FOREIGN}") from fault
 
 
