@@ -211,7 +211,9 @@ def main() -> int:
     updates = sum(methods[method].updates - methods[method].trunk_update for _, method, _ in plan.runs)
     log = ROOT / results / "logs/snakemake.log"
     print(f"{plan.jobs.total()} jobs, {updates} training updates; details in {results}/logs/snakemake.log", flush=True)
-    command = [*snakemake, "--cores", str(arguments.cores)]
+    # Snakemake 9.27 looks for new jobs once a timespan for every job that has ended: with the default of a second and
+    # hundreds of jobs that takes a fifth of a core. It ends up to a timespan after its last job.
+    command = [*snakemake, "--cores", str(arguments.cores), "--max-jobs-per-timespan", "500/5s"]
     code, locked = run(command, log, plan, updates, ROOT / results / "state")
     if code:
         print(f"snakemake ended with code {code}; all it said is in {results}/logs/snakemake.log", file=sys.stderr)
