@@ -145,7 +145,7 @@ def main() -> None:
         rows.append(
             [
                 name,
-                micro_batch_rows,
+                str(micro_batch_rows),
                 cache or "dynamic",
                 harness.spread(times["trl"]),
                 " + ".join(stages),
