@@ -121,7 +121,7 @@ def test_every_kind_of_point_is_there(straight):
         *("sampling", "measuring", "backward", "optimizer step", "update done"),
     }
     assert names.count("backward") == names.count("optimizer step") == names.count("update done") == 6
-    assert names.count("sampling") == 6 + 3 * 2  # and three validations on two benchmarks
+    assert names.count("sampling") == 6 + 3  # updates and validations
     assert names.count("link") == sum(len(list(Path(folder).iterdir())) - 1 for folder in published(straight))
 
 

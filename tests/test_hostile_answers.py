@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -132,7 +133,10 @@ def test_workers_that_hang_die_with_their_job(tmp_path, end):
     """Both workers are in a power of integers, which holds their interpreters, when the job is killed."""
     script = tmp_path / "job.py"
     script.write_text(JOB.format(scripts=str(SCRIPTS)))
-    job = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    # a run in the background of a shell ignores SIGINT, and its children would too
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    job = subprocess.Popen([sys.executable, script], preexec_fn=heed, text=True, **pipes)
     workers = []
     try:
         workers = [int(pid) for pid in job.stdout.readline().split()]

@@ -63,7 +63,7 @@ class TrainingState:
         An OSError while reading (a file server that fails for a moment) ends the job and removes nothing.
         """
         s = self.settings
-        for folder in (self.folder / "checkpoints", *self.records.values()):
+        for folder in (self.root, self.folder / "checkpoints", *self.records.values()):
             for leftover in list(folder.glob(".*.tmp*")):
                 delete(leftover)
         before = update = self._resume_point()
