@@ -15,7 +15,7 @@ rule sample_rollouts:
             benchmark=SCALE["alignment"]["benchmark"],
             questions=SCALE["alignment"]["questions"],
             samples=SCALE["alignment"]["rollouts_per_question"],
-            engine=SCALE["rollouts"]["engine"],
+            engine=engine(),
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
         ),

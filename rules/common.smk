@@ -52,7 +52,7 @@ MODULES = {
     "download_model": [],
     "download_data": ["checkpoints", "downloads", "files"],
     "prepare_data": ["files", "problems", "rewards"],
-    "sample_rollouts": ["checkpoints", "files", "generation", "prompts", "samplers"],
+    "sample_rollouts": ["checkpoints", "files", "generation", "prompts", "samplers", "vllm_sampler"],
     "measure_gradient_alignment": ["alignment", "checkpoints", "files", "logprobs", "prompts", "rewards"],
     "train_policy": [
         "checkpoints",
@@ -68,9 +68,10 @@ MODULES = {
         "trainer",
         "training_state",
         "updates",
+        "vllm_sampler",
     ],
     "reincarnate_policy": ["checkpoints", "files"],
-    "generate_samples": ["checkpoints", "files", "generation", "prompts", "samplers"],
+    "generate_samples": ["checkpoints", "files", "generation", "prompts", "samplers", "vllm_sampler"],
     "grade_samples": ["answers", "files", "grading", "rewards"],
     "count_thoughts": ["answers", "files", "thoughts"],
     "aggregate_scores": ["aggregation", "answers", "contrasts", "files", "results", "statistics"],
@@ -112,6 +113,12 @@ def resources_of(rule_name):
     own = SCALE["resources"].get(rule_name, {})
     names = {"gpu": "gpu", "mem_mb": "mem_mb", "runtime_min": "runtime"}
     return {names[key]: value for key, value in own.items() if key != "threads"}
+
+
+def engine():
+    """Block `engine` of a job's settings (prerl.samplers.EngineSettings)."""
+    rollouts = SCALE["rollouts"]
+    return {"name": rollouts["engine"], "kv_cache_gib": rollouts.get("kv_cache_gib")}
 
 
 def sampling(max_new_tokens):

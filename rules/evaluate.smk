@@ -34,7 +34,7 @@ rule generate_samples:
             seed=int(wildcards.seed),
             updates=evaluated_updates(wildcards.method),
             samples=SCALE["evaluation"]["samples"],
-            engine=SCALE["rollouts"]["engine"],
+            engine=engine(),
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["evaluation"]["max_new_tokens"]),
         ),

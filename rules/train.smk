@@ -19,7 +19,7 @@ def train_settings(wildcards):
         kept_updates=method.kept_updates,
         optimizer_updates=method.optimizer_updates,
         prompt=SCALE["prompt"],
-        engine=SCALE["rollouts"]["engine"],
+        engine=engine(),
         sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
         samples_per_prompt=SCALE["rollouts"]["samples_per_prompt"],
         training={key: value for key, value in SCALE["training"].items() if key not in outside},

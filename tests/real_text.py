@@ -176,7 +176,7 @@ class Study:
             "kept_updates": [first, last],
             "optimizer_updates": [first, last],
             "prompt": PROMPT,
-            "engine": "transformers",
+            "engine": {"name": "transformers"},
             "sampling": SAMPLING,
             "samples_per_prompt": SAMPLES,
             "training": {**TRAINING, "token_mean": TOKEN_MEANS[method]},
@@ -197,7 +197,7 @@ class Study:
             "seed": SEED,
             "updates": updates,
             "samples": EVALUATION_SAMPLES,
-            "engine": "transformers",
+            "engine": {"name": "transformers"},
             "prompt": PROMPT,
             "sampling": SAMPLING,
         }

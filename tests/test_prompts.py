@@ -1,11 +1,12 @@
 """Prompts as ids: golden ids of Qwen's tokenizer, the prefix token, truncation, the miniature's template."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from prerl.miniature import build_tokenizer
-from prerl.prompts import PromptError, PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
+from prerl.prompts import PromptError, PromptSettings, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
 
 QWEN = Path(__file__).parents[2] / "shared" / "data" / "qwen_tokenizer"
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
@@ -90,6 +91,23 @@ def test_missing_tokenizer_and_missing_eos_name_the_remedy(tmp_path, words):
     (tmp_path / "tokenizer_config.json").write_text(config)
     with pytest.raises(PromptError, match="no EOS token; set `eos_token`"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("named", "others"),
+    [
+        ("[151645, 151643]", [151643]),
+        ("[151643, 151645]", [151643]),
+        ("151643", [151643]),
+        ("151645", []),
+        ("null", []),
+    ],
+)
+def test_end_tokens_are_eos_and_those_of_the_generation_config(tmp_path, named, others):
+    words = SimpleNamespace(eos_token_id=151645)
+    assert end_token_ids(tmp_path, words) == [151645]  # a folder without the file
+    (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {named}, "temperature": 0.6}}')
+    assert end_token_ids(tmp_path, words) == [151645, *others]
 
 
 @pytest.mark.parametrize("thinking", [True, False])

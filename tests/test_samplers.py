@@ -2,14 +2,17 @@
 
 import itertools
 import random
+import sys
 
 import numpy as np
 import pytest
 import torch
 from transformers.cache_utils import DynamicLayer
 
+from prerl import UserError
 from prerl.logprobs import response_logprobs
 from prerl.samplers import (
+    EngineSettings,
     GrowingLayer,
     SamplingSettings,
     TransformersSampler,
@@ -35,7 +38,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def sampler(model):
-    return build_sampler("transformers", model, EOS)
+    return TransformersSampler(model, [EOS])
 
 
 @pytest.fixture(scope="module")
@@ -145,6 +148,22 @@ def test_eos_as_the_last_allowed_token_is_a_stop(sampler, prompts):
         assert (cut.token_ids, cut.finish_reason) == (rollouts[place].token_ids[:limit], reason)
 
 
+def test_every_end_token_ends_an_answer(model, sampler, prompts):
+    """The same answers as with one end token, cut at the first of the others."""
+    other = next(i for i in range(10, VOCABULARY) if i != EOS)
+    seeds = seeds_of(prompts, 16)
+    cut = 0
+    ours = TransformersSampler(model, [EOS, other]).generate(prompts, seeds, SETTINGS)
+    for rollout, whole in zip(ours, sampler.generate(prompts, seeds, SETTINGS), strict=True):
+        if other in whole.token_ids:
+            length = whole.token_ids.index(other) + 1
+            assert (rollout.token_ids, rollout.finish_reason) == (whole.token_ids[:length], "stop")
+            cut += 1
+        else:
+            assert (rollout.token_ids, rollout.finish_reason) == (whole.token_ids, whole.finish_reason)
+    assert cut > 5
+
+
 def test_two_seeds_differ_and_equal_seeds_agree(sampler, prompts):
     first = sampler.generate(prompts, seeds_of(prompts, 4, run=1), SETTINGS)
     again = sampler.generate(prompts, seeds_of(prompts, 4, run=1), SETTINGS)
@@ -222,21 +241,25 @@ def test_sampling_leaves_the_models_mode_and_gradients_alone(model, sampler, pro
 
 
 def test_sync_weights_takes_the_new_model(prompts):
-    sampler = TransformersSampler(tiny_model(0), EOS)
+    sampler = TransformersSampler(tiny_model(0), [EOS])
     before = sampler.generate(prompts, seeds_of(prompts, 1), SETTINGS)
     sampler.sync_weights(tiny_model(5))
-    expected = TransformersSampler(tiny_model(5), EOS).generate(prompts, seeds_of(prompts, 1), SETTINGS)
+    expected = TransformersSampler(tiny_model(5), [EOS]).generate(prompts, seeds_of(prompts, 1), SETTINGS)
     assert sampler.generate(prompts, seeds_of(prompts, 1), SETTINGS) == expected != before
 
 
-def test_refused_calls(model, sampler):
+def test_refused_calls(sampler):
     with pytest.raises(ValueError, match="one list of seeds for each prompt"):
         sampler.generate([[5]], [], SETTINGS)
     with pytest.raises(ValueError, match="at least one token"):
         sampler.generate([[]], [[1]], SETTINGS)
     assert sampler.generate([], [], SETTINGS) == []
-    with pytest.raises(RuntimeError, match="vllm needs the vLLM engine.*set `engine: transformers`"):
-        build_sampler("vllm", model, EOS)
+
+
+def test_vllm_that_is_not_installed_is_said_with_the_remedy(model, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(UserError, match="needs the package vllm, which .* does not have.*set `engine: transformers`"):
+        build_sampler(EngineSettings("vllm", 1.0), model, tmp_path, [EOS], SETTINGS, 64)
 
 
 def test_the_growing_cache_holds_what_concatenation_gives():

@@ -68,7 +68,7 @@ def job(phase: dict | None = None, training: dict | None = None, validation: dic
         "kept_updates": [6],
         "optimizer_updates": [6],
         "prompt": PROMPT,
-        "engine": "transformers",
+        "engine": {"name": "transformers"},
         "sampling": SAMPLING,
         "samples_per_prompt": 4,
         "training": {

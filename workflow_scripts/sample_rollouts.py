@@ -10,7 +10,7 @@ from prerl import UserError
 from prerl.files import read_problems, write_parquet
 from prerl.generation import Policy
 from prerl.prompts import PromptSettings
-from prerl.samplers import SamplingSettings
+from prerl.samplers import EngineSettings, SamplingSettings
 
 
 def main() -> None:
@@ -30,15 +30,19 @@ def main() -> None:
         raise UserError(
             f"alignment.questions is {settings['questions']} but {arguments.questions} has {len(questions)}: lower it"
         )
-    rollouts = Policy(arguments.policy, settings["engine"]).samples(
+    policy = Policy(
+        arguments.policy,
+        EngineSettings(**settings["engine"]),
+        PromptSettings(**settings["prompt"]),
+        SamplingSettings(**settings["sampling"]),
+    )
+    rollouts = policy.samples(
         questions.slice(0, settings["questions"]).to_pydict(),
         benchmark=settings["benchmark"],
         update=0,
         purpose="alignment",
         seed=settings["seed"],
         samples=settings["samples"],
-        prompt=PromptSettings(**settings["prompt"]),
-        sampling=SamplingSettings(**settings["sampling"]),
     )
     write_parquet(arguments.rollouts, rollouts)
 

@@ -22,7 +22,7 @@ from transformers import GenerationConfig
 from prerl.corpus import problem_set
 from prerl.miniature import build_model, build_tokenizer, save_model
 from prerl.prompts import PromptSettings, encode_prompts
-from prerl.samplers import SamplingSettings, build_sampler, sample_seed
+from prerl.samplers import SamplingSettings, TransformersSampler, sample_seed
 
 PROMPTS, SAMPLES = 32, 8
 NEW_TOKENS = (64, 90)
@@ -106,7 +106,7 @@ def main() -> None:
     problems = [problem.text for problem in problem_set(random.Random(0), [2, 3, 4], PROMPTS, held_out=False)]
     prompts = encode_prompts(tokenizer, problems, PromptSettings(**harness.miniature()["prompt"]))
     seeds = [[sample_seed(1, "benchmark", prompt, i) for i in range(SAMPLES)] for prompt in range(PROMPTS)]
-    sampler = build_sampler("transformers", model, NO_EOS)
+    sampler = TransformersSampler(model, [NO_EOS])
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         save_model(model, tokenizer, Path(folder))

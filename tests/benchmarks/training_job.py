@@ -58,7 +58,7 @@ def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Tr
         "kept_updates": [],
         "optimizer_updates": [],
         "prompt": block["prompt"],
-        "engine": "transformers",
+        "engine": {"name": "transformers"},
         "sampling": sampling,
         "samples_per_prompt": GROUP,
         "training": {key: value for key, value in block["training"].items() if key not in outside},

@@ -140,7 +140,12 @@ def check_scale(block: Mapping) -> None:
             "rollouts.samples_per_prompt: 1 answer makes a group without spread, whose advantage is always 0; "
             "use 2 or more"
         )
-    faults += _size_faults(block) + _duplicate_faults(block["data"]) + _length_faults(block)
+    faults += (
+        _engine_faults(block["rollouts"])
+        + _size_faults(block)
+        + _duplicate_faults(block["data"])
+        + _length_faults(block)
+    )
     faults += _corpus_faults(block) + _schedule_faults(block)
     if faults:
         raise ConfigError("\n".join(faults))
@@ -149,6 +154,19 @@ def check_scale(block: Mapping) -> None:
 def questions_of(problems: Mapping) -> int:
     """Number of problems of a data set's block, `generated` or `file`."""
     return (problems["generated"] if "generated" in problems else problems["file"])["questions"]
+
+
+def _engine_faults(rollouts: Mapping) -> list[str]:
+    """What vLLM needs, and what it cannot do."""
+    faults = []
+    if rollouts["engine"] == "vllm" and "kv_cache_gib" not in rollouts:
+        faults.append("rollouts.kv_cache_gib: missing; engine vllm needs the GiB of its key-value cache on each GPU")
+    if rollouts["engine"] == "vllm" and rollouts["temperature"] != 1 and rollouts["top_p"] != 1:
+        faults.append(
+            f"rollouts.temperature: {rollouts['temperature']} together with top_p: {rollouts['top_p']}; vLLM gives no "
+            "log-probs of that distribution untruncated; set one of them to 1"
+        )
+    return faults
 
 
 def _size_faults(block: Mapping) -> list[str]:

@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+from transformers import AutoConfig
 
 from prerl.checkpoints import load_model, sha256_of, verify
 from prerl.files import read_problems, read_table, write_parquet
-from prerl.prompts import PromptSettings, check_lengths, encode_prompts, load_tokenizer
-from prerl.samplers import SamplingSettings, build_sampler, sample_seed
+from prerl.prompts import PromptSettings, check_lengths, encode_prompts, end_token_ids, load_tokenizer
+from prerl.samplers import EngineSettings, SamplingSettings, build_sampler, sample_seed
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -28,14 +29,25 @@ SAMPLE_SCHEMA = pa.schema(
 
 
 class Policy:
-    """A checkpoint ready to sample: verified folder, tokenizer, model, sampler."""
+    """A checkpoint ready to sample: verified folder, tokenizer, sampler. vLLM loads the weights itself."""
 
-    def __init__(self, manifest: Path, engine: str) -> None:
-        self.manifest = manifest
-        self.folder = verify(manifest)
-        self.tokenizer = load_tokenizer(self.folder)
-        self.model = load_model(self.folder)
-        self.sampler = build_sampler(engine, self.model, self.tokenizer.eos_token_id)
+    def __init__(
+        self, manifest: Path, engine: EngineSettings, prompt: PromptSettings, sampling: SamplingSettings
+    ) -> None:
+        folder = verify(manifest)
+        self.prompt, self.sampling = prompt, sampling
+        self.tokenizer = load_tokenizer(folder)
+        model = None if engine.name == "vllm" else load_model(folder)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True) if model is None else model.config
+        check_lengths(self.tokenizer, config.max_position_embeddings, prompt, sampling.max_new_tokens)
+        self.sampler = build_sampler(
+            engine,
+            model,
+            folder,
+            end_token_ids(folder, self.tokenizer),
+            sampling,
+            prompt.max_prompt_tokens + sampling.max_new_tokens,
+        )
 
     def samples(
         self,
@@ -46,17 +58,14 @@ class Policy:
         purpose: str,
         seed: int,
         samples: int,
-        prompt: PromptSettings,
-        sampling: SamplingSettings,
     ) -> pa.Table:
         """`samples` responses to each question (columns id, problem of `questions`), as rows of SAMPLE_SCHEMA."""
         seeds = [
             [sample_seed(seed, purpose, benchmark, update, question, i) for i in range(samples)]
             for question in questions["id"]
         ]
-        check_lengths(self.tokenizer, self.model.config.max_position_embeddings, prompt, sampling.max_new_tokens)
-        prompts = encode_prompts(self.tokenizer, questions["problem"], prompt)
-        rollouts = self.sampler.generate(prompts, seeds, sampling)
+        prompts = encode_prompts(self.tokenizer, questions["problem"], self.prompt)
+        rollouts = self.sampler.generate(prompts, seeds, self.sampling)
         texts = self.tokenizer.batch_decode([r.token_ids for r in rollouts], skip_special_tokens=True)
         keys = [(question, i) for question in questions["id"] for i in range(samples)]
         rows = [
@@ -83,6 +92,7 @@ def generate_sharded(
     A shard is named by all that decides it (policy, questions, settings), so an interrupted job goes on where it was
     and a new benchmark leaves the others' samples as they are. settings: JSON of rule generate_samples.
     """
+    engine = EngineSettings(**settings["engine"])
     prompt, sampling = PromptSettings(**settings["prompt"]), SamplingSettings(**settings["sampling"])
     state.mkdir(parents=True, exist_ok=True)
     policy: Policy | None = None
@@ -90,13 +100,13 @@ def generate_sharded(
     for file in question_files:
         table = read_problems(file)
         step = max(1, shard_rows // settings["samples"])
-        common = {key: settings[key] for key in ("seed", "samples", "engine", "prompt", "sampling")}
+        common = {key: settings[key] for key in ("seed", "samples", "prompt", "sampling")} | {"engine": engine.name}
         key = json.dumps([common, update, sha256_of(manifest), sha256_of(file), step], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         for start in range(0, len(table), step):
             shard = state / f"{file.stem}-{digest}-{start:06d}.parquet"
             if not shard.is_file():
-                policy = policy or Policy(manifest, settings["engine"])
+                policy = policy or Policy(manifest, engine, prompt, sampling)
                 rows = policy.samples(
                     table.slice(start, step).to_pydict(),
                     benchmark=file.stem,
@@ -104,8 +114,6 @@ def generate_sharded(
                     purpose="evaluation",
                     seed=settings["seed"],
                     samples=settings["samples"],
-                    prompt=prompt,
-                    sampling=sampling,
                 )
                 write_parquet(shard, rows)
             tables.append(read_table(shard))

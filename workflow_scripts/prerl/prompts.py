@@ -5,6 +5,7 @@ Token ids are made here once and never decoded and re-encoded later.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,18 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     if tokenizer.eos_token_id is None:
         raise PromptError(f"{folder}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json")
     return tokenizer
+
+
+def end_token_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that end a response, the tokenizer's EOS first, then the others of the folder's generation_config.json.
+
+    Qwen3 names `<|im_end|>` and `<|endoftext|>` there. The official code ends, and masks, responses at both: its vLLM
+    adds the ids of generation_config to the stop tokens, and verl's response mask is cut by the same list.
+    """
+    file = folder / "generation_config.json"
+    named = json.loads(file.read_bytes()).get("eos_token_id") if file.is_file() else None
+    others = named if isinstance(named, list) else [] if named is None else [named]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *others]))
 
 
 def prefix_token_id(tokenizer: PreTrainedTokenizerBase, prefix_token: str) -> int:

@@ -2,7 +2,7 @@
 
 One small interface, `Sampler.generate`. `TransformersSampler` is the embedded engine and shares the trainer's weights;
 every token of a sample is drawn with uniforms of that sample's own seed, so a sample does not depend on what it is
-batched with (up to the last bits of the matrix products).
+batched with (up to the last bits of the matrix products). `prerl.vllm_sampler` is the engine of the paper's scale.
 """
 
 from __future__ import annotations
@@ -10,12 +10,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """name: "transformers" or "vllm". kv_cache_gib: vLLM's key-value cache on each GPU, GiB (memory, not meaning)."""
+
+    name: str
+    kv_cache_gib: float | None = None
 
 
 @dataclass(frozen=True)
@@ -31,8 +40,8 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Rollout:
-    """One sampled response. token_ids end with EOS exactly when finish_reason is "stop" (else "length"); logprobs are
-    those of the temperature-scaled, untruncated distribution, in nats, one a token."""
+    """One sampled response. token_ids end with an end token (prerl.prompts.end_token_ids) exactly when finish_reason is
+    "stop" (else "length"); logprobs are those of the temperature-scaled, untruncated distribution, nats, one each."""
 
     token_ids: list[int]
     logprobs: list[float]
@@ -55,14 +64,31 @@ def sample_seed(*parts: int | str) -> int:
     return int.from_bytes(digest, "little")
 
 
-def build_sampler(engine: str, model: PreTrainedModel, eos_id: int) -> Sampler:
-    """The sampler of a config's `rollouts.engine`."""
-    if engine == "transformers":
-        return TransformersSampler(model, eos_id)
-    raise RuntimeError(
-        f"rollouts.engine: {engine} needs the vLLM engine, which this version does not have yet; "
-        "set `engine: transformers` in the scale's block of config.yaml"
-    )
+def check_requests(prompts: list[list[int]], seeds: list[list[int]]) -> None:
+    """Raises ValueError on an empty prompt or where prompts and seeds differ in number."""
+    if len(prompts) != len(seeds) or not all(prompts):
+        raise ValueError("generate needs one list of seeds for each prompt and prompts of at least one token")
+
+
+def build_sampler(
+    engine: EngineSettings,
+    model: PreTrainedModel | None,
+    folder: Path,
+    end_ids: list[int],
+    sampling: SamplingSettings,
+    context_tokens: int,
+) -> Sampler:
+    """The sampler of a config's `rollouts.engine`.
+
+    model: the trainer's, whose weights the samples come from; None (vllm alone) takes those of `folder`, a transformers
+    folder. context_tokens: the longest prompt and response together. sampling: as all calls of `generate` will have it,
+    but for max_new_tokens. Raises UserError where vllm is not installed.
+    """
+    if engine.name == "vllm":
+        from prerl.vllm_sampler import VllmSampler
+
+        return VllmSampler(engine, model, folder, end_ids, sampling, context_tokens)
+    return TransformersSampler(model, end_ids)
 
 
 def draw_tokens(
@@ -127,9 +153,9 @@ class GrowingLayer(DynamicLayer):
 class TransformersSampler:
     """Decoding with a key-value cache on the trainer's own model; finished rows leave the batch."""
 
-    def __init__(self, model: PreTrainedModel, eos_id: int) -> None:
+    def __init__(self, model: PreTrainedModel, end_ids: list[int]) -> None:
         self.model = model
-        self.eos_id = eos_id
+        self.end_ids = torch.tensor(end_ids, device=model.device)
 
     def sync_weights(self, model: PreTrainedModel) -> None:
         """The weights are shared; only the module is taken."""
@@ -138,8 +164,7 @@ class TransformersSampler:
     @torch.inference_mode()
     def generate(self, prompts: list[list[int]], seeds: list[list[int]], settings: SamplingSettings) -> list[Rollout]:
         """See `Sampler.generate`. Raises ValueError on an empty prompt or where prompts and seeds differ in number."""
-        if len(prompts) != len(seeds) or not all(prompts):
-            raise ValueError("generate needs one list of seeds for each prompt and prompts of at least one token")
+        check_requests(prompts, seeds)
         was_training = self.model.training
         self.model.eval()
         rollouts: list[Rollout] = []
@@ -199,7 +224,7 @@ class TransformersSampler:
                 logits_BV, uniforms_BT[:, step], settings.temperature, settings.top_p
             )
             ids_BN[alive, step], logprobs_BN[alive, step] = tokens_B.cpu(), token_logprobs_B.cpu()
-            ended = (tokens_B == self.eos_id).cpu() & ~done_B[alive]
+            ended = torch.isin(tokens_B, self.end_ids).cpu() & ~done_B[alive]
             lengths_B[alive[ended]] = step + 1
             done_B[alive[ended]] = True
             if step + 1 == settings.max_new_tokens or bool(done_B.all()):

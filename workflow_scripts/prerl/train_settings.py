@@ -15,7 +15,7 @@ import transformers
 from prerl.checkpoints import sha256_of
 from prerl.objectives import Objective
 from prerl.prompts import PromptSettings
-from prerl.samplers import SamplingSettings
+from prerl.samplers import EngineSettings, SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TrainSettings:
     objective: Objective
     prompt: PromptSettings
     sampling: SamplingSettings
-    engine: str
+    engine: EngineSettings
     samples_per_prompt: int
     prompts_per_update: int
     learning_rate: float
@@ -69,6 +69,7 @@ class TrainSettings:
                 clip_high=training.pop("clip_high"),
             ),
             prompt=PromptSettings(**values.pop("prompt")),
+            engine=EngineSettings(**values.pop("engine")),
             sampling=SamplingSettings(**values.pop("sampling")),
             betas=tuple(training.pop("betas")),
             **training,
@@ -80,9 +81,10 @@ class TrainSettings:
         )
 
     def trajectory(self) -> dict:
-        """The settings that change weights or metrics; where to stop, keep, save or validate does not."""
+        """The settings that change weights or metrics; where to stop, keep, save or validate, and memory, do not."""
         free = {"last_update", "kept_updates", "optimizer_updates", "checkpoint_every", "max_gap_nats"}
         values = {k: v for k, v in self.__dict__.items() if k not in free and not k.startswith("validation")}
+        values["engine"] = self.engine.name
         return json.loads(json.dumps(values, default=lambda value: value.__dict__))
 
     def validations(self) -> list[int]:

@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from prerl import UserError, checkpoints
 from prerl.files import read_problems
 from prerl.objectives import counting_rows, group_advantages, row_weights
-from prerl.prompts import check_lengths, encode_prompts, load_tokenizer, prefix_token_id
+from prerl.prompts import check_lengths, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
 from prerl.rollouts import GradedRollouts, sample_and_grade, update_metrics
 from prerl.samplers import build_sampler, sample_seed
 from prerl.train_settings import TrainSettings
@@ -61,7 +61,14 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         checkpoints.load_optimizer(folder, self.model, self.optimizer)
-        self.sampler = build_sampler(settings.engine, self.model, self.tokenizer.eos_token_id)
+        self.sampler = build_sampler(
+            settings.engine,
+            self.model,
+            start.parent,
+            end_token_ids(start.parent, self.tokenizer),
+            settings.sampling,
+            settings.prompt.max_prompt_tokens + longest,
+        )
 
     def run(self, output: Path) -> None:
         """Train to the last update, then publish metrics, validation and kept checkpoints under `output`."""
