@@ -55,7 +55,9 @@ MODULES = {
     "sample_rollouts": ["checkpoints", "files", "generation", "prompts", "samplers", "vllm_sampler"],
     "measure_gradient_alignment": ["alignment", "checkpoints", "files", "logprobs", "prompts", "rewards"],
     "train_policy": [
+        "advantages",
         "checkpoints",
+        "critic",
         "files",
         "logprobs",
         "objectives",

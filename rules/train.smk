@@ -12,6 +12,7 @@ def train_settings(wildcards):
     """This method's own phase and the common settings: another method's phases change nothing here."""
     method = METHODS[wildcards.method]
     phase = method.phases[-1]
+    critic = {"critic": SCALE["critic"]} if phase.settings.advantages == "gae" else {}
     outside = ("updates", "eos_in_mask", "phase_switch")  # already in the phase
     return settings(
         seed=int(wildcards.seed),
@@ -28,6 +29,7 @@ def train_settings(wildcards):
             "samples": SCALE["validation"]["samples"],
             "sampling": sampling(SCALE["validation"]["max_new_tokens"]),
         },
+        **critic,
     )
 
 

@@ -209,7 +209,7 @@ def test_benchmarks_validated_together_or_alone_give_the_same_rows(shop):
 
 
 @pytest.mark.parametrize(
-    ("block", "key"), [("phase", "gamma"), ("training", "momentum"), ("prompt", "suffix"), ("validation", "every")]
+    ("block", "key"), [("phase", "horizon"), ("training", "momentum"), ("prompt", "suffix"), ("validation", "every")]
 )
 def test_an_unknown_or_missing_setting_is_an_error(block, key):
     settings = job()

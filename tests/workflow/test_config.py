@@ -72,6 +72,18 @@ def test_phase_settings_default_to_the_scale_and_change_alone():
     assert {name for name in paper if paper[name] != changed[name]} == {"grpo"}
 
 
+def test_an_estimator_brings_its_own_settings_and_no_others():
+    changed = {"scales": {"paper": {"objective": {"gamma": 0.99, "lam": 0.95}}}}
+    phases = {name: method.phases[0].settings for name, method in resolve_methods(block_of("paper", changed)).items()}
+    rl = ("posttrain", "all", 1.0, False, True, "fresh")
+    assert phases["ppo"] == PhaseSettings(*rl, "gae", 1.0, 0.99, 0.95)
+    assert phases["reinforce_pp"] == PhaseSettings(*rl, "reinforce_plus_plus", 1.0, 0.99, 1.0)
+    assert phases["rloo"] == PhaseSettings(*rl, "rloo")
+    assert phases["w_reinforce"] == PhaseSettings(*rl, "psr_nsr", 0.1)
+    assert phases["nsr_decomposed"] == PhaseSettings(*rl, "psr_nsr", 0)
+    assert phases["grpo"] == PhaseSettings("posttrain", "all", 1.0, True, True, "fresh")
+
+
 @pytest.mark.parametrize("mirror", [None, "../shared/data", "/data", "http://127.0.0.1:8000", "https://host/data/"])
 def test_a_mirror_is_a_folder_or_an_address(mirror):
     assert block_of("paper", {"scales": {"paper": {"data": {"mirror": mirror}}}})["data"]["mirror"] == mirror

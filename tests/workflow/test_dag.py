@@ -37,22 +37,33 @@ def plan(models, seeds, methods, continued):
 
 
 def test_default_plan(checkout):
-    # 8 methods of the paper, the sweep's S = 5, 10, 30; of these dsrl, nsr_rl_warmup and the sweep are continued
-    jobs = plan(models=1, seeds=5, methods=11, continued=5)
+    # 8 methods of the paper, its 3 baselines, 2 of RLVR-Decomposed, the sweep's S = 5, 10, 30; of these dsrl,
+    # nsr_rl_warmup and the sweep are continued
+    jobs = plan(models=1, seeds=5, methods=16, continued=5)
     assert planned_jobs(checkout) == jobs | {"pretrain_miniature_model": 5, "prepare_miniature_data": 5}
 
 
 def test_smoke_plan(checkout):
-    jobs = plan(models=1, seeds=2, methods=9, continued=3)
+    jobs = plan(models=1, seeds=2, methods=14, continued=3)
     jobs |= {"pretrain_miniature_model": 2, "prepare_miniature_data": 5}
     assert planned_jobs(checkout, "--config", "scale=smoke") == jobs
 
 
 def test_paper_plan(checkout):
     # sweep S = 5, 10, 15, 25, 30, 50; train file and six benchmarks; the hub's model serves every seed
-    jobs = plan(models=2, seeds=3, methods=14, continued=8)
+    jobs = plan(models=2, seeds=3, methods=19, continued=8)
     jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7}
     assert planned_jobs(checkout, "--config", "scale=paper") == jobs
+
+
+def test_the_baselines_are_trained_and_only_ppo_gets_a_critic(checkout):
+    commands = snakemake(checkout, "-n", "--printshellcmds", "--config", "scale=smoke").stdout.splitlines()
+    jobs = {line.split("--output ")[1].split()[0]: line for line in commands if "/train_policy.py --settings" in line}
+    folder = "results/smoke/miniature"
+    baselines = {"ppo", "reinforce_pp", "rloo", "w_reinforce", "nsr_decomposed"}
+    assert {f"{folder}/{name}/seed{seed}" for name in baselines for seed in (1, 2)} < set(jobs)
+    assert {path for path, line in jobs.items() if '"critic"' in line} == {f"{folder}/ppo/seed{s}" for s in (1, 2)}
+    assert '"positive_advantage_weight": 0.1' in jobs[f"{folder}/w_reinforce/seed1"]
 
 
 def test_the_state_of_samples_lies_outside_the_trainers(checkout):
@@ -62,7 +73,7 @@ def test_the_state_of_samples_lies_outside_the_trainers(checkout):
         script: {re.search(r"--state (\S+)", line)[1] for line in commands if f"/{script}.py --settings" in line}
         for script in ("train_policy", "generate_samples")
     }
-    assert len(states["train_policy"]) == 18 and len(states["generate_samples"]) == 20
+    assert len(states["train_policy"]) == 28 and len(states["generate_samples"]) == 30
     assert not any(s.startswith(t) for s in states["generate_samples"] for t in states["train_policy"])
 
 
@@ -153,7 +164,7 @@ class TestReruns:
     def test_an_edit_of_the_objective_reruns_training(self, smoke_run, edit):
         edit("workflow_scripts/prerl/objectives.py", "import", "# a comment\nimport")
         jobs = self.jobs(smoke_run)
-        assert jobs["train_policy"] == 18
+        assert jobs["train_policy"] == 28
         assert jobs["reincarnate_policy"] == 6 and jobs["table_claims"] == 1
         assert not {"pretrain_miniature_model", "sample_rollouts", "measure_gradient_alignment"} & set(jobs)
 
@@ -165,7 +176,7 @@ class TestReruns:
     def test_an_edit_of_the_counter_samples_nothing(self, smoke_run, edit):
         edit("workflow_scripts/count_thoughts.py", "import", "# a comment\nimport")
         jobs = self.jobs(smoke_run)
-        assert jobs["count_thoughts"] == 20 and "generate_samples" not in jobs and "train_policy" not in jobs
+        assert jobs["count_thoughts"] == 30 and "generate_samples" not in jobs and "train_policy" not in jobs
 
     def test_one_methods_setting_reruns_that_method_alone(self, smoke_run, edit):
         old = "psr_prerl:\n    phases: [{space: pretrain, samples: positive, updates: rest}]"
@@ -179,7 +190,7 @@ class TestReruns:
         old = "        chain8: {role: ood,"
         edit("config.yaml", old, "        chain5: {role: main, generated: {operations: [5], questions: 6}}\n" + old)
         jobs = self.jobs(smoke_run)
-        assert jobs["prepare_miniature_data"] == 1 and jobs["generate_samples"] == 20
+        assert jobs["prepare_miniature_data"] == 1 and jobs["generate_samples"] == 30
         assert not {"train_policy", "pretrain_miniature_model", "sample_rollouts"} & set(jobs)
 
     def test_the_second_phase_of_dsrl_leaves_its_trunk(self, smoke_run, edit):
@@ -190,7 +201,7 @@ class TestReruns:
     def test_more_samples_train_nothing(self, smoke_run, edit):
         edit("config.yaml", "evaluation: {samples: 2,", "evaluation: {samples: 3,")
         jobs = self.jobs(smoke_run)
-        assert jobs["generate_samples"] == 20 and "train_policy" not in jobs
+        assert jobs["generate_samples"] == 30 and "train_policy" not in jobs
 
     def test_a_seed_more_trains_that_seed(self, smoke_run, edit):
         edit("config.yaml", "    seeds: [1, 2]\n", "    seeds: [1, 2, 3]\n")

@@ -38,7 +38,7 @@ def test_plan_of_a_dry_run():
 
 def test_plan_of_the_real_dry_run(checkout):
     plan = show_progress.read_plan(snakemake(checkout, "-n", "--config", "scale=smoke").stdout)
-    assert plan.jobs["train_policy"] == len(plan.runs) == 18
+    assert plan.jobs["train_policy"] == len(plan.runs) == 28
     assert plan.jobs["all"] == 1
 
 

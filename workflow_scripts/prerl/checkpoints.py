@@ -25,6 +25,8 @@ from prerl.files import delete, temporary_name, writing
 MANIFEST = "manifest.json"
 OPTIMIZER = "optimizer.safetensors"
 PROGRESS = "progress.json"
+CRITIC = "critic.safetensors"
+CRITIC_OPTIMIZER = "critic_optimizer.safetensors"
 
 
 class CheckpointError(UserError):
@@ -167,19 +169,33 @@ def link_files(source: Path, names: list[str], folder: Path) -> None:
                 shutil.copy2(source / name, temporary / name)
 
 
-def save_checkpoint(folder: Path, model, tokenizer, optimizer, progress: dict) -> None:
-    """Weights, tokenizer, AdamW moments (by parameter name) and progress as one sealed folder."""
+def moments_by_name(model, optimizer) -> dict:
+    """AdamW moments on the CPU, "parameter name|key" -> tensor."""
+    return {
+        f"{name}|{key}": value.detach().contiguous().cpu()
+        for name, parameter in model.named_parameters()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def save_checkpoint(folder: Path, model, tokenizer, optimizer, progress: dict, critic=None) -> None:
+    """Weights, tokenizer, AdamW moments (by parameter name) and progress as one sealed folder.
+
+    critic: a prerl.critic.Critic, whose weights and moments then lie beside the policy's.
+    """
     from safetensors.torch import save_file
 
-    moments = {}
-    for name, parameter in model.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            moments[f"{name}|{key}"] = value.detach().contiguous().cpu()
-    with new_folder(folder, sum(t.nbytes for t in (*model.parameters(), *moments.values()))) as temporary:
+    files = {OPTIMIZER: moments_by_name(model, optimizer)}
+    if critic is not None:
+        files[CRITIC] = {name: value.contiguous().cpu() for name, value in critic.model.state_dict().items()}
+        files[CRITIC_OPTIMIZER] = moments_by_name(critic.model, critic.optimizer)
+    tensors = [tensor for file in files.values() for tensor in file.values()]
+    with new_folder(folder, sum(t.nbytes for t in (*model.parameters(), *tensors))) as temporary:
         model.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
-        if moments:
-            save_file(moments, temporary / OPTIMIZER)
+        for name, content in files.items():
+            if content:
+                save_file(content, temporary / name)
         write_json(temporary / PROGRESS, progress)
 
 
@@ -214,14 +230,27 @@ def load_model(folder: Path):
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def load_optimizer(folder: Path, model, optimizer) -> None:
+def load_critic(folder: Path, model) -> None:
+    """Weights of a value model. Raises CheckpointError where the file is missing or not exactly the model's."""
+    from safetensors.torch import load_file
+
+    path = folder / CRITIC
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing, a foreign checkpoint: {RERUN}")
+    try:
+        model.load_state_dict(load_file(path))
+    except RuntimeError as error:  # names or shapes differ
+        raise CheckpointError(f"{path} does not fit the model, a foreign checkpoint: {RERUN}") from error
+
+
+def load_optimizer(folder: Path, model, optimizer, file: str = OPTIMIZER) -> None:
     """AdamW moments by parameter name; nothing to do where the checkpoint holds none (a fresh start).
 
     Raises CheckpointError where the names do not fit the model.
     """
     from safetensors.torch import load_file
 
-    path = folder / OPTIMIZER
+    path = folder / file
     if not path.is_file():
         return
     moments = load_file(path)

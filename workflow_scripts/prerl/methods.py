@@ -31,7 +31,10 @@ def nearest(word: object, words: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class PhaseSettings:
-    """What one phase optimises. optimizer: Adam moments at its start, `keep` those of the phase before or `fresh`."""
+    """What one phase optimises. optimizer: Adam moments at its start, `keep` those of the phase before or `fresh`.
+
+    Settings that the phase's estimator (`advantages`) does not use have their default.
+    """
 
     space: str
     samples: str
@@ -39,6 +42,10 @@ class PhaseSettings:
     advantage_std: bool
     eos_in_mask: bool
     optimizer: str
+    advantages: str = "grpo"
+    positive_advantage_weight: float = 1.0
+    gamma: float = 1.0
+    lam: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -139,12 +146,43 @@ def _phases(key: str, written: list[Mapping], block: Mapping) -> tuple[Phase, ..
             space=space,
             samples=phase["samples"],
             coefficient=phase.get("coefficient", block["objective"][space]["coefficient"]),
-            advantage_std=phase.get("advantage_std", block["objective"][space]["advantage_std"]),
             eos_in_mask=phase.get("eos_in_mask", training["eos_in_mask"]),
             optimizer=phase.get("optimizer", "keep") if index else "fresh",
+            **_estimator(where, phase, block["objective"]),
         )
         phases.append(Phase(settings, first_update, last_update))
     return tuple(phases)
+
+
+def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
+    """The phase's estimator of advantages and its settings. Raises ConfigError where they do not fit each other."""
+    name = phase.get("advantages", "grpo")
+    for key, owner in (("advantage_std", "grpo"), ("positive_advantage_weight", "psr_nsr")):
+        if key in phase and name != owner:
+            raise ConfigError(f"{where}.{key}: belongs to `advantages: {owner}`, and here they are {name}; remove it")
+    if name == "psr_nsr" and "positive_advantage_weight" not in phase:
+        raise ConfigError(
+            f"{where}.positive_advantage_weight: missing; `advantages: psr_nsr` needs it (0.1 is W-REINFORCE, 0 NSR)"
+        )
+    if name in ("reinforce_plus_plus", "gae") and phase["samples"] != "all":
+        raise ConfigError(
+            f"{where}.samples: {phase['samples']} goes by the sign of a row's advantage, but `advantages: {name}` "
+            "gives each token its own; use all"
+        )
+    if name == "gae" and phase["space"] != "posttrain":
+        raise ConfigError(
+            f"{where}.space: {phase['space']} leaves the critic of `advantages: gae` no prompt to judge; use posttrain"
+        )
+    values = {"advantages": name, "advantage_std": False}
+    if name == "grpo":
+        values["advantage_std"] = phase.get("advantage_std", objective[phase["space"]]["advantage_std"])
+    if name == "psr_nsr":
+        values["positive_advantage_weight"] = phase["positive_advantage_weight"]
+    if name in ("reinforce_plus_plus", "gae"):
+        values["gamma"] = objective["gamma"]
+    if name == "gae":
+        values["lam"] = objective["lam"]
+    return values
 
 
 def sweep_methods(block: Mapping) -> dict[int, tuple[str, list[dict]]]:

@@ -19,6 +19,9 @@ from dataclasses import dataclass
 
 import torch
 
+ESTIMATORS = ("grpo", "rloo", "reinforce_plus_plus", "psr_nsr", "gae")
+"""Names of the advantage estimators, verl's `algorithm.adv_estimator`; the others than grpo are in prerl.advantages."""
+
 STD_EPSILON = 1e-6
 """Added to the group's standard deviation (verl/trainer/ppo/core_algos.py, compute_grpo_outcome_advantage)."""
 
@@ -33,7 +36,8 @@ class Objective:
     eos_in_mask: False leaves the closing EOS of finished answers out of the loss and of the token mean. token_mean:
     "official" (mean per micro-batch of verl's dynamic packing, weighted by its share of rows) or "global" (mean over
     all counting tokens of the batch); max_tokens_per_micro_batch and ranks describe the official packing. clip_low,
-    clip_high: PPO's clip range.
+    clip_high: PPO's clip range. advantages: one of ESTIMATORS; advantage_std is grpo's, positive_advantage_weight
+    psr_nsr's, gamma reinforce_plus_plus's and gae's, lam gae's.
     """
 
     space: str
@@ -46,12 +50,17 @@ class Objective:
     ranks: int
     clip_low: float
     clip_high: float
+    advantages: str = "grpo"
+    positive_advantage_weight: float = 1.0
+    gamma: float = 1.0
+    lam: float = 1.0
 
     def __post_init__(self) -> None:
         for value, allowed in (
             (self.space, ("posttrain", "pretrain")),
             (self.samples, ("all", "positive", "negative")),
             (self.token_mean, ("official", "global")),
+            (self.advantages, ESTIMATORS),
         ):
             if value not in allowed:
                 raise ValueError(f"objective: {value!r} is none of {', '.join(allowed)}")
@@ -82,17 +91,19 @@ def group_advantages(rewards_R: torch.Tensor, groups_R: torch.Tensor, divide_by_
     return advantages_R.float()
 
 
-def counting_rows(advantages_R: torch.Tensor, samples: str) -> torch.Tensor:
+def counting_rows(advantages: torch.Tensor | list[torch.Tensor], samples: str) -> torch.Tensor:
     """Rows whose tokens stand in the token mean, bool [R]: all, advantage > 0, or advantage < 0.
+
+    A row whose tokens have an advantage each (a list of [tokens]) has no sign: ValueError unless samples is all.
 
     "negative" is by advantage, not by wrongness: a wrong answer in an all-wrong group has advantage 0 and does not
     count (verl/workers/actor/dp_actor.py 1230-1247 and 1460-1476).
     """
-    if samples == "positive":
-        return advantages_R > 0
-    if samples == "negative":
-        return advantages_R < 0
-    return torch.ones_like(advantages_R, dtype=torch.bool)
+    if samples == "all":
+        return torch.ones(len(advantages), dtype=torch.bool)
+    if isinstance(advantages, list):
+        raise ValueError(f"samples: {samples} needs an estimator with one advantage a row, not one a token")
+    return advantages > 0 if samples == "positive" else advantages < 0
 
 
 def row_weights(

@@ -22,6 +22,11 @@ LABELS = {
     "nsr_prerl": "NSR-PreRL",
     "dsrl": "DSRL",
     "nsr_rl_warmup": "NSR-RL → GRPO",
+    "ppo": "PPO",
+    "reinforce_pp": "REINFORCE++",
+    "rloo": "RLOO",
+    "w_reinforce": "W-REINFORCE",
+    "nsr_decomposed": "NSR (RLVR-Decomposed)",
 }
 BASE = "base"
 MEAN = "mean"  # the pseudo-benchmark: unweighted mean of the main benchmarks

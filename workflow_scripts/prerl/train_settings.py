@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from prerl.checkpoints import sha256_of
+from prerl.critic import CriticSettings
 from prerl.objectives import Objective
 from prerl.prompts import PromptSettings
 from prerl.samplers import EngineSettings, SamplingSettings
@@ -23,7 +24,8 @@ class TrainSettings:
     """Everything a training job is told (JSON of rule train_policy); field names are config.yaml's keys.
 
     first_update, last_update: of the whole chain, counted from 1. kept_updates: those whose checkpoint is an output;
-    optimizer_updates: those of them that hold the AdamW moments. validation_updates may hold 0, the start.
+    optimizer_updates: those of them that hold the AdamW moments. validation_updates may hold 0, the start. critic: of
+    the estimator gae, None with any other.
     """
 
     seed: int
@@ -33,6 +35,7 @@ class TrainSettings:
     optimizer_updates: list[int]
     optimizer: str
     objective: Objective
+    critic: CriticSettings | None
     prompt: PromptSettings
     sampling: SamplingSettings
     engine: EngineSettings
@@ -51,11 +54,16 @@ class TrainSettings:
     validation_samples: int
     validation_sampling: SamplingSettings
 
+    def __post_init__(self) -> None:
+        if (self.critic is None) is (self.objective.advantages == "gae"):
+            raise ValueError(f"critic: {self.critic} does not fit `advantages: {self.objective.advantages}`")
+
     @classmethod
     def from_json(cls, text: str) -> TrainSettings:
         """Parse the rule's JSON (rules/train.smk); an unknown or missing key is a TypeError or KeyError naming it."""
         values = json.loads(text)
         phase, training, validation = (values.pop(name) for name in ("phase", "training", "validation"))
+        critic = values.pop("critic", None)  # given for gae alone
         token_mean = {"max_tokens_per_micro_batch": 0, "ranks": 1} | training.pop("token_mean")
         return cls(
             first_update=phase.pop("first_update"),
@@ -68,6 +76,7 @@ class TrainSettings:
                 clip_low=training.pop("clip_low"),
                 clip_high=training.pop("clip_high"),
             ),
+            critic=None if critic is None else CriticSettings(**critic),
             prompt=PromptSettings(**values.pop("prompt")),
             engine=EngineSettings(**values.pop("engine")),
             sampling=SamplingSettings(**values.pop("sampling")),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +19,19 @@ import torch
 from accelerate import Accelerator
 
 from prerl import UserError, checkpoints
+from prerl.advantages import gae_advantages, outcome_advantages
+from prerl.critic import Critic
 from prerl.files import read_problems
-from prerl.objectives import counting_rows, group_advantages, row_weights
+from prerl.objectives import Objective, counting_rows, row_weights
 from prerl.prompts import check_lengths, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
 from prerl.rollouts import GradedRollouts, sample_and_grade, update_metrics
 from prerl.samplers import build_sampler, sample_seed
 from prerl.train_settings import TrainSettings
 from prerl.training_state import TrainingState
 from prerl.updates import measure_spaces, policy_update
+
+NOTHING_TRAINED = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "tokens_trained": 0, "rows_trained": 0}
+"""Metrics of the policy in an update that trains the critic alone."""
 
 
 class Trainer:
@@ -60,6 +66,7 @@ class Trainer:
             eps=settings.eps,
             weight_decay=settings.weight_decay,
         )
+        self.critic = self._build_critic(folder)
         checkpoints.load_optimizer(folder, self.model, self.optimizer)
         self.sampler = build_sampler(
             settings.engine,
@@ -69,6 +76,24 @@ class Trainer:
             settings.sampling,
             settings.prompt.max_prompt_tokens + longest,
         )
+
+    def _build_critic(self, folder: Path) -> Critic | None:
+        """PPO's critic: it starts from the phase's starting policy, or goes on from the checkpoint in `folder`."""
+        s = self.settings
+        if s.critic is None:
+            return None
+        critic = Critic(
+            s.critic,
+            self.model,
+            self.accelerator,
+            seed=sample_seed(s.seed, "critic"),
+            betas=s.betas,
+            eps=s.eps,
+            micro_batch_tokens=s.micro_batch_tokens,
+        )
+        if self.update >= s.first_update:
+            critic.load(folder)
+        return critic
 
     def run(self, output: Path) -> None:
         """Train to the last update, then publish metrics, validation and kept checkpoints under `output`."""
@@ -84,7 +109,7 @@ class Trainer:
                 self._record("validation", self.validate(self.update))
             if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or self.update == s.last_update:
                 if main:
-                    self.state.save(self.update, self.model, self.tokenizer, self.optimizer)
+                    self.state.save(self.update, self.model, self.tokenizer, self.optimizer, self.critic)
                 self.accelerator.wait_for_everyone()
             if main:
                 self.state.write_progress(self.update)
@@ -148,26 +173,38 @@ class Trainer:
                 for rollout in graded.rollouts
             ]
         contexts = graded.contexts if objective.space == "posttrain" else [[self.prefix_id]] * len(responses)
-        advantages_R = group_advantages(graded.rewards_R, graded.groups_R, objective.advantage_std)
-        weights_R = row_weights(
-            torch.tensor([len(response) for response in responses]),
-            counting_rows(advantages_R, objective.samples),
-            objective,
-            [len(c) + len(r.token_ids) for c, r in zip(graded.contexts, graded.rollouts, strict=True)],
-        )
-        return policy_update(
+        if self.critic is None:
+            tokens_R = [len(response) for response in responses]
+            advantages = outcome_advantages(objective, graded.rewards_R, graded.groups_R, tokens_R)
+            valued = {}
+        else:
+            advantages, valued = self._train_critic(graded, contexts, responses)
+            if self.critic.updates() <= s.critic.warmup_updates:
+                return NOTHING_TRAINED | valued
+        trained = policy_update(
             self.model,
             self.optimizer,
             self.accelerator,
             contexts,
             responses,
-            advantages_R,
-            weights_R,
+            advantages,
+            token_mean_weights(graded, responses, advantages, objective),
             clip=(objective.clip_low, objective.clip_high),
             temperature=s.sampling.temperature,
             micro_batch_tokens=s.micro_batch_tokens,
             grad_clip=s.grad_clip,
         )
+        return trained | valued
+
+    def _train_critic(
+        self, graded: GradedRollouts, contexts: list[list[int]], responses: list[list[int]]
+    ) -> tuple[list[torch.Tensor], dict]:
+        """Advantages by token under the critic as it stands, and the metrics of its update on the same batch."""
+        objective = replace(self.settings.objective, coefficient=1.0)
+        values = self.critic.values(contexts, responses)
+        advantages, returns = gae_advantages(graded.rewards_R, values, objective.gamma, objective.lam)
+        weights_R = token_mean_weights(graded, responses, advantages, objective)
+        return advantages, self.critic.update(contexts, responses, values, returns, weights_R)
 
     def batch(self, update: int) -> tuple[list[str], dict[str, list[str]]]:
         """Question ids and problems of an update: a seeded permutation an epoch, the incomplete last batch dropped."""
@@ -213,6 +250,21 @@ class Trainer:
                 }
             )
         return rows
+
+
+def token_mean_weights(
+    graded: GradedRollouts,
+    responses: list[list[int]],
+    advantages: torch.Tensor | list[torch.Tensor],
+    objective: Objective,
+) -> torch.Tensor:
+    """Weight of every token of a row in the loss, float64 [R]. responses: as trained on, perhaps without EOS."""
+    return row_weights(
+        torch.tensor([len(response) for response in responses]),
+        counting_rows(advantages, objective.samples),
+        objective,
+        [len(c) + len(r.token_ids) for c, r in zip(graded.contexts, graded.rollouts, strict=True)],
+    )
 
 
 def refuse_non_finite(update: int, metrics: dict[str, float | None]) -> None:

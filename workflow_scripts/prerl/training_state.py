@@ -134,7 +134,7 @@ class TrainingState:
         progress = {"update": update, "first_update": s.first_update, "updates": s.last_update}
         checkpoints.write_json(self.root / checkpoints.PROGRESS, progress)
 
-    def save(self, update: int, model, tokenizer, optimizer) -> None:
+    def save(self, update: int, model, tokenizer, optimizer, critic=None) -> None:
         """Checkpoint of `update`; of those before it that nothing names only the last stays.
 
         Later ones are of a trajectory that this one replaces and go first: they must neither be gone on from nor push
@@ -145,7 +145,8 @@ class TrainingState:
         for folder in folders:
             if numbers[folder] > update:
                 checkpoints.remove_folder(folder)
-        checkpoints.save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, self._progress(update))
+        progress = self._progress(update)
+        checkpoints.save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, progress, critic)
         for folder in [folder for folder in folders if numbers[folder] < update][:-1]:
             if numbers[folder] not in self.settings.kept_updates:
                 checkpoints.remove_folder(folder)
@@ -165,7 +166,8 @@ class TrainingState:
         for update in s.kept_updates:
             remedy = "start the job again, it makes this checkpoint anew"
             source = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
-            names = [path.name for path in source.iterdir() if path.name != checkpoints.MANIFEST]
+            private = {checkpoints.MANIFEST, checkpoints.CRITIC, checkpoints.CRITIC_OPTIMIZER}
+            names = [path.name for path in source.iterdir() if path.name not in private]
             if update not in s.optimizer_updates:
                 names = [name for name in names if name != checkpoints.OPTIMIZER]
             checkpoints.link_files(source, sorted(names), output / "checkpoints" / f"update{update:06d}")

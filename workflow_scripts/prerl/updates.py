@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
+from prerl.advantages import nonzero_rows, of_tokens
 from prerl.logprobs import pack_micro_batches, response_logprobs
 from prerl.objectives import clip_fraction, clipped_surrogate
 from prerl.rollouts import GradedRollouts
@@ -17,7 +18,7 @@ def policy_update(
     accelerator: Accelerator,
     contexts: list[list[int]],
     responses: list[list[int]],
-    advantages_R: torch.Tensor,
+    advantages: torch.Tensor | list[torch.Tensor],
     weights_R: torch.Tensor,
     *,
     clip: tuple[float, float],
@@ -27,11 +28,13 @@ def policy_update(
 ) -> dict[str, float | int]:
     """Gradient of sum_rows weight * sum_tokens surrogate, clipped to norm `grad_clip`, then one optimizer step.
 
-    Rows with weight or advantage 0 never reach the model. Without any other row the gradient is zero and the optimizer
-    still steps, as the official code does (weight decay and the decay of the moments go on). Raises FloatingPointError
-    on a gradient, and so on a loss, that is not finite, before the weights change.
+    advantages: one a row, [R], or one a token, a list of R tensors. Rows with weight or advantage 0 never reach the
+    model. Without any other row the gradient is zero and the optimizer still steps, as the official code does (weight
+    decay and the decay of the moments go on). Raises FloatingPointError on a gradient, and so on a loss, that is not
+    finite, before the weights change.
     """
-    rows = [row for row in (weights_R * advantages_R).nonzero()[:, 0].tolist() if responses[row]]
+    counting = (weights_R != 0) & nonzero_rows(advantages)
+    rows = [row for row in counting.nonzero()[:, 0].tolist() if responses[row]]
     micro_batches = pack_micro_batches([len(contexts[r]) + len(responses[r]) - 1 for r in rows], micro_batch_tokens)
     model.train()
     optimizer.zero_grad(set_to_none=False)
@@ -42,7 +45,7 @@ def policy_update(
             model, [contexts[row] for row in chosen], [responses[row] for row in chosen], temperature
         )
         counts = torch.tensor([len(responses[row]) for row in chosen], device=logprobs_N.device)
-        advantages_N = advantages_R[chosen].to(logprobs_N.device).repeat_interleave(counts)
+        advantages_N = of_tokens(advantages, chosen, [len(responses[row]) for row in chosen]).to(logprobs_N.device)
         weights_N = weights_R[chosen].float().to(logprobs_N.device).repeat_interleave(counts)
         old_logprobs_N = logprobs_N.detach()
         loss = (clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, *clip) * weights_N).sum()
