@@ -65,6 +65,7 @@ MODULES = {
         "rewards",
         "rollouts",
         "samplers",
+        "slices",
         "thoughts",
         "train_settings",
         "trainer",

@@ -1,10 +1,11 @@
-"""Train the last phase of a method: one resumable job (rule train_policy)."""
+"""Train the last phase of a method: one resumable job (rule train_policy), under SLURM in slices of its time limit."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from prerl.slices import Slice, count_attempt, slurm_end_s
 from prerl.train_settings import TrainSettings
 from prerl.trainer import Trainer
 
@@ -19,9 +20,13 @@ def main() -> None:
     parser.add_argument("--state", type=Path, required=True, help="folder of resumable state, no output")
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
+    time_slice = Slice(slurm_end_s())
     settings = TrainSettings.from_json(arguments.settings)
     trainer = Trainer(settings, arguments.start, arguments.train, arguments.validation, arguments.state, arguments.code)
-    trainer.run(arguments.output)
+    if time_slice.end_s is not None and trainer.accelerator.is_main_process and trainer.update < settings.last_update:
+        count_attempt(trainer.state.folder / "attempts.json", trainer.update)
+    if not trainer.run(arguments.output, time_slice.over):
+        time_slice.end(trainer.update, settings.last_update)
 
 
 if __name__ == "__main__":

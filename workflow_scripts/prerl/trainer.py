@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -95,8 +96,11 @@ class Trainer:
             critic.load(folder)
         return critic
 
-    def run(self, output: Path) -> None:
-        """Train to the last update, then publish metrics, validation and kept checkpoints under `output`."""
+    def run(self, output: Path, over: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the last update, then publish metrics, validation and kept checkpoints under `output`.
+
+        over: asked after every update; where it says so in any process, all save and end. Returns whether all is done.
+        """
         s = self.settings
         main = self.accelerator.is_main_process
         if self.update == 0 and 0 in s.validations():
@@ -107,15 +111,24 @@ class Trainer:
             self._record("metrics", metrics)
             if self.update in s.validations():
                 self._record("validation", self.validate(self.update))
-            if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or self.update == s.last_update:
+            last = self.update == s.last_update
+            stop = self._any_process(over()) and not last
+            if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or last or stop:
                 if main:
                     self.state.save(self.update, self.model, self.tokenizer, self.optimizer, self.critic)
                 self.accelerator.wait_for_everyone()
             if main:
                 self.state.write_progress(self.update)
+            if stop:
+                return False
         if main:
             self.state.publish(output)
         self.accelerator.wait_for_everyone()
+        return True
+
+    def _any_process(self, value: bool) -> bool:
+        flag = torch.tensor(int(value), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum"))
 
     def _record(self, kind: str, value: object) -> None:
         if self.accelerator.is_main_process:
