@@ -1,0 +1,97 @@
+"""Training on several GPUs, and in bfloat16: parameters, gradients and moments in shards by torch's fully_shard (FSDP2).
+
+One process in float32 keeps the plain model. Everything else is sharded, one GPU in bfloat16 too, so that precision is
+one code path: every process holds its part of the float32 master weights, of their float32 gradients and AdamW moments;
+a layer's weights are gathered, in the compute dtype, only while it runs. As the official actor: float32 weights,
+MixedPrecision(bfloat16 compute, float32 reduction), verl/workers/fsdp_workers.py, _build_model_optimizer.
+
+Gradients are summed over the processes, not averaged: the weights of the loss hold all means. Every process must run
+the same number of forward and backward passes, since each gathers and reduces with all the others.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterable, Iterator
+from types import MethodType
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+"""training.precision: the dtype of gathered weights and activations, None for that of the master weights."""
+
+TIMEOUT = datetime.timedelta(hours=2)
+"""How long a process waits for the others: the main one verifies checkpoints first, and one may sample much longer."""
+
+T = TypeVar("T")
+
+
+def start_processes() -> Accelerator:
+    """The process group that the launcher asks for, on GPUs where there are any; alone without a launcher."""
+    return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)])
+
+
+def needs_shards(accelerator: Accelerator, precision: str) -> bool:
+    """Whether a module is sharded: several processes, or another compute dtype than the weights'."""
+    return accelerator.num_processes > 1 or PRECISIONS[precision] is not None
+
+
+def prepare(
+    module: torch.nn.Module, accelerator: Accelerator, precision: str = "float32", activation_checkpointing: bool = False
+) -> None:
+    """Put a float32 module with transformers' decoder layers on the device, in place, sharded where that is needed.
+
+    Build the optimizer afterwards, from the module's parameters. A sharded module is called as ever; functions that use
+    its parameters outside its forward go through `gathered`. activation_checkpointing: keep only the input of each layer
+    and compute the layer again in the backward pass.
+    """
+    if activation_checkpointing:
+        model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if not needs_shards(accelerator, precision):
+        module.to(accelerator.device)
+        return
+    if not dist.is_initialized():
+        dist.init_process_group(
+            "nccl" if accelerator.device.type == "cuda" else "gloo", store=dist.HashStore(), rank=0, world_size=1
+        )
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    policy = MixedPrecisionPolicy(param_dtype=PRECISIONS[precision], reduce_dtype=torch.float32)
+    layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
+    for part in (*layers, module):
+        # the root too frees its weights after its forward: a pass without gradient would leave them stale
+        fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        part.set_gradient_divide_factor(1.0)
+        part.set_force_sum_reduction_for_comms(True)
+    module.run_gathered = MethodType(lambda _, function: function(), module)
+    register_fsdp_forward_method(module, "run_gathered")
+
+
+def gathered(module: torch.nn.Module, function: Callable[[], T]) -> T:
+    """function() as if it were the module's forward: a sharded module's parameters are there, in the backward pass too.
+
+    The result's tensors take the gradient. All processes must call it together.
+    """
+    return module.run_gathered(function) if isinstance(module, FSDPModule) else function()
+
+
+def full_parameters(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, whole parameter) one after the other, float32, tied ones once; all processes must go through it together."""
+    for name, parameter in module.named_parameters():
+        value = parameter.detach()
+        yield name, value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def clip_gradients(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> torch.Tensor:
+    """Clip to the norm over all parameters and shards; the norm before, a float32 scalar, equal on all processes."""
+    norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
