@@ -1,4 +1,4 @@
-"""Training on several GPUs, and in bfloat16: parameters, gradients and moments in shards by torch's fully_shard (FSDP2).
+"""Training on several GPUs, and in bfloat16: weights, gradients and moments in shards by torch's fully_shard (FSDP2).
 
 One process in float32 keeps the plain model. Everything else is sharded, one GPU in bfloat16 too, so that precision is
 one code path: every process holds its part of the float32 master weights, of their float32 gradients and AdamW moments;
@@ -46,13 +46,16 @@ def needs_shards(accelerator: Accelerator, precision: str) -> bool:
 
 
 def prepare(
-    module: torch.nn.Module, accelerator: Accelerator, precision: str = "float32", activation_checkpointing: bool = False
+    module: torch.nn.Module,
+    accelerator: Accelerator,
+    precision: str = "float32",
+    activation_checkpointing: bool = False,
 ) -> None:
     """Put a float32 module with transformers' decoder layers on the device, in place, sharded where that is needed.
 
     Build the optimizer afterwards, from the module's parameters. A sharded module is called as ever; functions that use
-    its parameters outside its forward go through `gathered`. activation_checkpointing: keep only the input of each layer
-    and compute the layer again in the backward pass.
+    its parameters outside its forward go through `gathered`. activation_checkpointing: only the input of each layer is
+    kept, and the backward pass computes the layer again.
     """
     if activation_checkpointing:
         model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
@@ -85,7 +88,7 @@ def gathered(module: torch.nn.Module, function: Callable[[], T]) -> T:
 
 
 def full_parameters(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, whole parameter) one after the other, float32, tied ones once; all processes must go through it together."""
+    """(name, whole float32 parameter) one after the other, tied ones once; all processes must go through it together."""
     for name, parameter in module.named_parameters():
         value = parameter.detach()
         yield name, value.full_tensor() if isinstance(value, DTensor) else value
