@@ -88,7 +88,7 @@ def gathered(module: torch.nn.Module, function: Callable[[], T]) -> T:
 
 
 def full_parameters(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, whole float32 parameter) one after the other, tied ones once; all processes must go through it together."""
+    """(name, whole float32 parameter), one after the other, tied ones once; all processes must do it together."""
     for name, parameter in module.named_parameters():
         value = parameter.detach()
         yield name, value.full_tensor() if isinstance(value, DTensor) else value
