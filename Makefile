@@ -15,8 +15,9 @@ miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/minia
 smoke: $(VENV)/installed  ## the same DAG in minutes, numbers without meaning: results/smoke/report.html
 	python workflow_scripts/show_progress.py --scale smoke --cores $(CORES)
 
-test: $(VENV)/installed
+test: $(VENV)/installed .venv-vllm/installed
 	python -m pytest -q tests
+	.venv-vllm/bin/python -m pytest -q tests/vllm_engine
 
 lint: $(VENV)/installed
 	ruff check .
@@ -31,7 +32,7 @@ bench: $(VENV)/installed .venv-trl/installed .venv-vllm/installed  ## docs/bench
 	python tests/benchmarks/redraw.py
 	python tests/benchmarks/grading.py
 
-.venv-%/installed: tests/benchmarks/requirements-%.txt requirements.txt
+.venv-%/installed: tests/requirements-%.txt requirements.txt
 	$(PYTHON) -m venv --clear .venv-$*
 	.venv-$*/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	touch $@
