@@ -175,8 +175,8 @@ def test_a_run_killed_again_and_again_ends_as_the_undisturbed_one(shop, killers,
     print(f"\nkilled six times in a row in {max(2, POINTS // 6)} runs: lost 0")
 
 
-def killed_at_each_point(killers, script, arguments, root: Path, results) -> None:
-    """Kill `script` at each chosen point and run it again: `results` (of a folder) must be those of a whole run."""
+def killed_at_each_point(killers, script, arguments, root: Path, results, count: int = POINTS) -> None:
+    """Kill `script` at `count` chosen points and run it again: `results` (of a folder) must be those of a whole run."""
     end = killers[0].run(script, arguments(root / "whole"), root / "whole")
     assert end["code"] == 0, (root / "whole.log").read_text()
     expected = results(root / "whole")
@@ -189,9 +189,26 @@ def killed_at_each_point(killers, script, arguments, root: Path, results) -> Non
         assert results(folder) == expected, (point, end["points"][point])
         assert not leftovers(folder), (point, end["points"][point])
 
-    points = chosen(len(end["points"]))
+    points = chosen(len(end["points"]), count)
     spread(killers, one, points)
     print(f"\n{script} killed at {len(points)} of {len(end['points'])} points: lost 0")
+
+
+def test_ppo_killed_at_any_point_ends_as_the_undisturbed_one(shop, killers, tmp_path):
+    """Its state holds the critic as well."""
+    ppo = {"advantages": "gae", "advantage_std": False}
+    training = {"checkpoint_every": 2}
+    settings = job(ppo, training, {"updates": [0, 3, 6]}, kept_updates=KEPT, optimizer_updates=[3])
+    settings["critic"] = {"learning_rate": 1e-3, "weight_decay": 0.01, "grad_clip": 1.0, "clip_value": 0.5}
+    settings["critic"]["warmup_updates"] = 1
+
+    def results(folder: Path) -> list:
+        names = ("critic.safetensors", "critic_optimizer.safetensors", "optimizer.safetensors", "model.safetensors")
+        (state,) = (folder / "state").glob("*/checkpoints/update000006")
+        return [metrics(folder / "output"), *(sha256_of(state / name) for name in names)]
+
+    arguments = Training(shop, settings).arguments
+    killed_at_each_point(killers, "train_policy", arguments, tmp_path, results, POINTS // 2)
 
 
 def files_of(folder: Path) -> dict[str, str]:
