@@ -208,7 +208,7 @@ def test_ppo_killed_at_any_point_ends_as_the_undisturbed_one(shop, killers, tmp_
         return [metrics(folder / "output"), *(sha256_of(state / name) for name in names)]
 
     arguments = Training(shop, settings).arguments
-    killed_at_each_point(killers, "train_policy", arguments, tmp_path, results, POINTS // 2)
+    killed_at_each_point(killers, "train_policy", arguments, tmp_path, results, POINTS // 3)
 
 
 def files_of(folder: Path) -> dict[str, str]:

@@ -158,6 +158,31 @@ def test_coefficient_and_temperature(model, accelerator, rollouts):
     assert (cold - expected).abs().max() <= 1e-6
 
 
+@pytest.mark.parametrize("mean", [GLOBAL, OFFICIAL], ids=["global", "official"])
+def test_an_advantage_a_token_weighs_that_token(model, accelerator, rollouts, mean):
+    """PPO and REINFORCE++ against the loss of each token written out; equal advantages of a row are a row's."""
+    objective = make_objective("posttrain", "all", mean, coefficient=1.0)
+    contexts, responses, by_row, weights = update_arguments(objective, rollouts)
+    generator = torch.Generator().manual_seed(2)
+    by_token = [torch.randn(len(response), generator=generator) for response in responses]
+    by_token[3] = torch.zeros(len(responses[3]))
+    by_token[4][0] = 0.0
+    loss = torch.zeros(())
+    for row in range(ROWS):
+        logprobs = naive_logprobs(model, contexts[row], responses[row])
+        for token, advantage in enumerate(by_token[row]):
+            loss = loss - weights[row].float() * advantage * logprobs[token]
+    expected = flat_gradient(loss, model)
+    for micro_batch_tokens in (16, 10_000):
+        arguments = (contexts, responses, by_token, weights)
+        gradient, metrics = run_update(model, accelerator, arguments, micro_batch_tokens)
+        assert (gradient - expected).abs().max() <= 1e-6
+        assert metrics["rows_trained"] == ROWS - 1
+    expanded = [torch.full((len(response),), own.item()) for response, own in zip(responses, by_row, strict=True)]
+    ours, by_rows = (run_update(model, accelerator, (contexts, responses, a, weights)) for a in (expanded, by_row))
+    assert torch.equal(ours[0], by_rows[0]) and ours[1] == by_rows[1]
+
+
 @pytest.mark.parametrize("parts", [1, 2, 4, 8])
 def test_any_split_of_the_rows_gives_the_same_gradient(model, accelerator, rollouts, parts):
     contexts, responses, advantages, weights = update_arguments(make_objective("posttrain", "all", GLOBAL), rollouts)
