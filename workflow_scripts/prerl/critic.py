@@ -43,6 +43,7 @@ class ValueModel(nn.Module):
     def __init__(self, policy: PreTrainedModel, seed: int) -> None:
         super().__init__()
         self.decoder = copy.deepcopy(policy.get_decoder())
+        self.config = self.decoder.config
         self.score = nn.Linear(policy.config.hidden_size, 1)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
