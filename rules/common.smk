@@ -90,6 +90,10 @@ MODULES = {
     "table_claims": ["claims", "contrasts", "files", "results", "statistics", "tables"],
 }
 
+# What computes in the jobs that run a model; the others run none.
+ENGINES = dict.fromkeys(["sample_rollouts", "train_policy", "generate_samples"], SCALE["rollouts"]["engine"])
+ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment"], "transformers")
+
 
 def code(script):
     """The code of a job, as inputs: an edit reruns it, a touch does not (inputs under 1 MB go by checksum)."""
@@ -108,7 +112,9 @@ def settings(**values):
 
 
 def threads_of(rule_name):
-    return SCALE["resources"].get(rule_name, {"threads": 1})["threads"]
+    """Cores of a job; `all` are those that the command has, so that a job which needs the only GPU runs alone."""
+    threads = SCALE["resources"].get(rule_name, {"threads": 1})["threads"]
+    return workflow.cores if threads == "all" else threads
 
 
 def resources_of(rule_name):

@@ -46,11 +46,25 @@ def test_gpu_hours_are_gpus_times_hours():
     assert JobCost(gpus=8, wall_s=1800, disk_gib=0).gpu_hours == 4
 
 
-def test_a_published_checkpoint_takes_four_bytes_a_parameter_and_twelve_with_moments():
-    # nsr_prerl of the paper keeps 9 updates, 7 of them with moments, and the last two states: 9 x 4 + 7 x 8 + 2 x 12
+def test_a_checkpoint_takes_twelve_bytes_a_parameter():
+    # nsr_prerl of the paper keeps 9 updates, and its state holds the newest that is not among them: 10 x 12 bytes
     cost = job_cost("train_policy", {"model": "qwen3-4b", "method": "nsr_prerl", "seed": "1"}, *scale("paper"))
-    assert cost.disk_gib == pytest.approx(116 * 4_022_468_096 / 2**30)
+    assert cost.disk_gib == pytest.approx(120 * 4_022_468_096 / 2**30)
     assert cost.gpus == 8
+
+
+def test_the_pilot_takes_about_a_gpu_day():
+    block, methods = scale("pilot")
+    jobs = []
+    for model in block["models"]:
+        for seed in block["seeds"]:
+            base = {"model": model, "seed": str(seed)}
+            jobs += [(rule, base) for rule in ("sample_rollouts", "measure_gradient_alignment")]
+            jobs += [("train_policy", base | {"method": method}) for method in methods]
+            jobs += [("generate_samples", base | {"method": method}) for method in [BASE, *methods]]
+    costs = [cost for costs in stage_costs(jobs, block, methods).values() for cost in costs]
+    assert 16 < sum(cost.gpu_hours for cost in costs) < 24
+    assert all(cost.gpus == 1 for cost in costs)
 
 
 def test_more_work_takes_longer():
@@ -58,6 +72,7 @@ def test_more_work_takes_longer():
         return job_cost("train_policy", {"model": model, "method": method, "seed": "1"}, *scale("paper")).wall_s
 
     assert seconds("grpo") > seconds("dsrl")  # which trains the last 329 of 348 updates
+    assert seconds("ppo") > 1.05 * seconds("grpo")  # a critic
     assert seconds("grpo") > seconds("prerl")  # no prompt
     assert seconds("prerl") > seconds("nsr_prerl")  # fewer rows
     assert seconds("grpo", "qwen3-8b") > 1.2 * seconds("grpo")

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
 MODELS = {
     name: model
-    for scale in ("miniature", "paper")
+    for scale in ("miniature", "pilot", "paper")
     for name, model in read_config(CONFIG | {"scale": scale}, ROOT / "rules/config.schema.yaml")["models"].items()
 }
 SMALL = Shape(8, 12, 2, 4, 2, 3, 10, True)
@@ -34,7 +34,7 @@ def test_parameters_are_transformers_own(name):
 
 def test_the_models_have_the_sizes_of_their_names():
     sizes = {name: round(shape_of(model).parameters / 1e9, 2) for name, model in MODELS.items() if "hub" in model}
-    assert sizes == {"qwen3-4b": 4.02, "qwen3-8b": 8.19}
+    assert sizes == {"qwen3-0.6b": 0.60, "qwen3-1.7b": 1.72, "qwen3-4b": 4.02, "qwen3-8b": 8.19}
 
 
 def test_the_miniatures_vocabulary_is_its_tokenizers():

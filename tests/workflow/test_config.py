@@ -29,7 +29,7 @@ def in_scale(**change):
     return {"scales": {"miniature": change}}
 
 
-@pytest.mark.parametrize("scale", ["miniature", "smoke", "paper"])
+@pytest.mark.parametrize("scale", ["miniature", "smoke", "pilot", "paper"])
 def test_scales_are_accepted(scale):
     assert set(resolve_methods(block_of(scale))) >= {
         "grpo", "prerl", "psr_rl", "nsr_rl", "psr_prerl", "nsr_prerl", "dsrl", "nsr_rl_warmup"

@@ -66,6 +66,40 @@ def test_the_baselines_are_trained_and_only_ppo_gets_a_critic(checkout):
     assert '"positive_advantage_weight": 0.1' in jobs[f"{folder}/w_reinforce/seed1"]
 
 
+def test_pilot_plan(checkout):
+    # the paper's methods without the baselines, the sweep's S = 20; dsrl, nsr_rl_warmup and the sweep are continued
+    jobs = plan(models=2, seeds=2, methods=9, continued=3)
+    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7}
+    assert planned_jobs(checkout, "--config", "scale=pilot") == jobs
+
+
+def test_a_job_of_the_pilot_that_needs_the_gpu_runs_alone(checkout):
+    jobs = named_jobs(checkout, "--cores", "11", "--config", "scale=pilot")
+    assert {job["cpus"] for job in jobs if "gpu" in job} == {"11"}
+    assert {job["gpu"] for job in jobs if "gpu" in job} == {"1"}
+
+
+def test_a_dry_run_names_engine_resources_and_environment_of_every_job(checkout):
+    jobs = named_jobs(checkout, "--config", "scale=paper")
+    for job in jobs:
+        assert {"cpus", "engine", "environment"} <= set(job), job
+        assert job["environment"] == "snakemake's" or (checkout / job["environment"]).is_file()
+        assert (job["engine"] == "none") == ("gpu" not in job)
+    training = next(job for job in jobs if job["rule"] == "train_policy")
+    assert {key: training[key] for key in ("engine", "gpu", "cpus", "mem_mb", "runtime")} == {
+        "engine": "vllm", "gpu": "8", "cpus": "64", "mem_mb": "900000", "runtime": "7200"
+    }  # fmt: skip
+
+
+def named_jobs(folder, *arguments):
+    """What a dry run says of each job but `all`: its rule and, by name, its resources."""
+    result = snakemake(folder, "-n", *arguments)
+    assert result.returncode == 0, result.stdout
+    jobs = re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: (.*)$", result.stdout, re.M)
+    assert len(jobs) == int(re.search(r"^total +(\d+)$", result.stdout, re.M)[1])
+    return [{"rule": rule} | dict(re.findall(r"(\w+)=([^,]+)", named)) for rule, named in jobs if rule != "all"]
+
+
 def test_the_state_of_samples_lies_outside_the_trainers(checkout):
     # the trainer removes what it does not know in its own state folder
     commands = snakemake(checkout, "-n", "--printshellcmds", "--config", "scale=smoke").stdout.splitlines()
@@ -87,7 +121,7 @@ def test_each_target_has_its_name(checkout, target):
 def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
-    assert "scale: 'huge' is none of miniature, smoke, paper" in result.stdout
+    assert "scale: 'huge' is none of miniature, smoke, paper, pilot" in result.stdout
 
 
 def test_a_job_of_the_paper_scale_says_what_it_needs(tmp_path):

@@ -61,7 +61,7 @@ def gpu_machine(tflops: float) -> Machine:
 
 @dataclass(frozen=True)
 class JobCost:
-    """What one job takes. gpus: held for all of wall_s, 0 on CPUs; disk_gib: what it leaves, resumable state included."""
+    """What one job takes. gpus: held for all of wall_s, 0 on CPUs; disk_gib: what it leaves, its state included."""
 
     gpus: int
     wall_s: float
@@ -123,7 +123,7 @@ def _rows_at_once(job: _Job) -> int:
     return max(job.gpus, 1) * (SHARD_ROWS if job.gpus else job.block["rollouts"]["batch_rows"])
 
 
-def update_seconds(job: _Job, space: str, samples: str) -> float:
+def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) -> float:
     """Seconds of one training update: sampling, measuring both spaces, the pass with gradient, the step."""
     block, shape = job.block, job.shape
     prompts, group = block["training"]["prompts_per_update"], block["rollouts"]["samples_per_prompt"]
@@ -134,6 +134,8 @@ def update_seconds(job: _Job, space: str, samples: str) -> float:
     counting = COUNTING_SHARE[samples] * rows
     context = job.prompt_tokens if space == "posttrain" else 1
     flops = shape.training_flops(counting * (context + answer), context + answer, counting * answer)
+    if critic:  # its values for all rows, then its own pass with gradient; nearly the policy's size
+        flops += flops + shape.forward_flops(rows * (context + answer), context + answer, 0)
     flops *= 4 / 3 if job.gpus else 1  # with activation checkpointing the forward pass is made twice
     for measured_context in (job.prompt_tokens, 1):
         length = measured_context + answer
@@ -144,17 +146,18 @@ def update_seconds(job: _Job, space: str, samples: str) -> float:
 def _train_policy(job: _Job) -> JobCost:
     block, method = job.block, job.methods[job.wildcards["method"]]
     phase = method.phases[-1].settings
+    critic = phase.advantages == "gae"
     updates = method.updates - method.trunk_update
-    seconds = job.machine.start_s + updates * update_seconds(job, phase.space, phase.samples)
+    seconds = job.machine.start_s + updates * update_seconds(job, phase.space, phase.samples, critic)
     questions = sum(questions_of(block["data"]["benchmarks"][name]) for name in block["validation"]["benchmarks"])
     validations = len(scheduled_updates(block["validation"]["schedule"], method))
     rows, longest = questions * block["validation"]["samples"], block["validation"]["max_new_tokens"]
     seconds += validations * sampling_seconds(job, rows, questions, longest, _rows_at_once(job))
     saves = updates / block["training"]["checkpoint_every"] + len(method.kept_updates)
     seconds += saves * 12 * job.shape.parameters / DISK_BYTES_PER_S
-    # kept: float32 weights, and the moments where another method continues; state: the last two checkpoints
-    kept = 4 * len(method.kept_updates) + 8 * len(method.optimizer_updates) + 2 * 12
-    return job.cost(seconds, kept * job.shape.parameters / GIB)
+    # the state: weights and moments in float32 of every kept update and of one more; what is published links to it
+    numbers = job.shape.parameters + (job.shape.critic_parameters if critic else 0)
+    return job.cost(seconds, 12 * numbers * (len(method.kept_updates) + 1) / GIB)
 
 
 def _generate_samples(job: _Job) -> JobCost:

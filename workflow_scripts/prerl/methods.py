@@ -100,7 +100,10 @@ def deep_merge(base: Mapping, override: Mapping) -> dict:
 
 
 def inherited_scales(scales: Mapping) -> dict[str, dict]:
-    """Each scale's block with what it `inherits`, that key removed. ConfigError on an unknown or circular one."""
+    """Each scale's block with what it `inherits`, that key removed; an inherited model that is null is left out.
+
+    Raises ConfigError on an unknown or circular `inherits`.
+    """
 
     def block(name: str, asked_by: tuple[str, ...]) -> dict:
         if not isinstance(name, str) or name not in scales:
@@ -110,7 +113,8 @@ def inherited_scales(scales: Mapping) -> dict[str, dict]:
         own = {key: value for key, value in scales[name].items() if key != "inherits"}
         if "inherits" not in scales[name]:
             return own
-        return deep_merge(block(scales[name]["inherits"], (*asked_by, name)), own)
+        merged = deep_merge(block(scales[name]["inherits"], (*asked_by, name)), own)
+        return merged | {"models": {key: model for key, model in merged["models"].items() if model is not None}}
 
     return {name: block(name, ()) for name in scales}
 
