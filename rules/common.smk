@@ -18,8 +18,12 @@ except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
 
 # Large pages for the jobs' tensors: fewer page faults and address look-ups (Linux with glibc; elsewhere without effect).
+# No job asks the hub for anything but download_model, which gets the user's own HF_HUB_OFFLINE back.
 # A prefix takes the place of Snakemake's own, `set -euo pipefail`.
-shell.prefix("set -euo pipefail; export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; ")
+shell.prefix(
+    "set -euo pipefail; export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
+    "USERS_HF_HUB_OFFLINE=${{HF_HUB_OFFLINE:-}}; export HF_HUB_OFFLINE=1; "
+)
 
 METHODS = resolve_methods(SCALE)  # every method to train, the warm-up sweep's included
 
@@ -49,13 +53,14 @@ FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in proble
 MODULES = {
     "pretrain_miniature_model": ["checkpoints", "corpus", "files", "logprobs", "miniature"],
     "prepare_miniature_data": ["corpus", "files"],
-    "download_model": [],
+    "download_model": ["base_model", "checkpoints", "downloads", "files", "hub", "prompts"],
     "download_data": ["checkpoints", "downloads", "files"],
     "prepare_data": ["files", "problems", "rewards"],
     "sample_rollouts": ["checkpoints", "files", "generation", "prompts", "samplers", "vllm_sampler"],
     "measure_gradient_alignment": ["alignment", "checkpoints", "files", "logprobs", "prompts", "rewards"],
     "train_policy": [
         "advantages",
+        "base_model",
         "checkpoints",
         "critic",
         "files",
@@ -134,6 +139,10 @@ def sampling(max_new_tokens):
     """Block `sampling` of a job's settings (prerl.samplers.SamplingSettings)."""
     keys = ("temperature", "top_p", "batch_rows")
     return {**{key: SCALE["rollouts"][key] for key in keys}, "max_new_tokens": max_new_tokens}
+
+
+def longest_answer():
+    return max(SCALE[block]["max_new_tokens"] for block in ("rollouts", "validation", "evaluation"))
 
 
 def base_manifest(wildcards):

@@ -54,12 +54,17 @@ rule prepare_miniature_data:
 
 
 rule download_model:
-    input:
-        code=code("download_model"),
     output:
         f"{R}/{{model}}/{BASE}/model/manifest.json",
     params:
-        settings=lambda wildcards: settings(**SCALE["models"][wildcards.model]["hub"]),
+        # As in download_data: the revision alone reruns this job, not its code, nor what only a check of the model reads.
+        revision=lambda wildcards: SCALE["models"][wildcards.model]["hub"]["revision"],
+        settings=lambda wildcards, output: settings(
+            repository=SCALE["models"][wildcards.model]["hub"]["repository"],
+            prompt=SCALE["prompt"],
+            max_new_tokens=longest_answer(),
+        ),
+        state=f"{R}/state/downloads/{{model}}",  # what arrived; no output, a failed job would lose it
     log:
         f"{R}/logs/download_model/{{model}}.log",
     benchmark:
@@ -67,7 +72,8 @@ rule download_model:
     wildcard_constraints:
         model=any_of(name for name, model in SCALE["models"].items() if "hub" in model),
     shell:
-        "python {input.code[0]} --settings {params.settings:q} --manifest {output} > {log} 2>&1"
+        "HF_HUB_OFFLINE=$USERS_HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY=1 python workflow_scripts/download_model.py"
+        " --revision {params.revision} --settings {params.settings:q} --state {params.state} --manifest {output} > {log} 2>&1"
 
 
 rule download_data:

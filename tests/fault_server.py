@@ -22,6 +22,8 @@ class FaultServer(ThreadingHTTPServer):
         self.faults: list[str | None] = []
         self.standing: str | None = None
         self.asked: list[tuple[str, int]] = []  # (file, first byte) of each request
+        self.tokens: set[str | None] = set()  # what came as Authorization
+        self.sent_bytes = 0
         self.closing = threading.Event()
 
     def url(self, name: str = "") -> str:
@@ -43,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
         assert fault is None or fault in FAULTS, fault
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
         self.server.asked.append((name, start))
+        self.server.tokens.add(self.headers.get("Authorization"))
         file = self.server.folder / name
         if fault in ("404", "403", "500") or not file.is_file():
             self.send_error(int(fault) if fault in ("403", "500") else 404)
@@ -69,12 +72,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(rest) + {"short": -100, "long": 100}.get(fault, 0)))
         self.end_headers()
         if fault in ("drop", "stall"):
-            self.wfile.write(rest[: len(rest) // 2])
-            self.wfile.flush()
-            if fault == "stall":
-                self.server.closing.wait(20)
-        else:
-            self.wfile.write(rest)
+            rest = rest[: len(rest) // 2]
+        self.server.sent_bytes += len(rest)
+        self.wfile.write(rest)
+        self.wfile.flush()
+        if fault == "stall":
+            self.server.closing.wait(20)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Fetch a model of the hub, pinned by revision. The engine for such models comes later: ends with a "needs" error."""
+"""Fetch a model of the hub at its revision, check and publish it as a base model (rule download_model)."""
 
 from __future__ import annotations
 
@@ -6,19 +6,35 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl.base_model import check_base_model
+from prerl.downloads import DownloadError, Patience
+from prerl.hub import HubModel, download_model
+from prerl.prompts import PromptSettings
+
 
 def main() -> None:
-    """Name what is missing; write nothing."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON with repository, revision")
+    parser.add_argument("--revision", required=True, help="40 hex digits of a commit")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: repository, prompt, max_new_tokens")
+    parser.add_argument("--state", type=Path, required=True, help="folder that keeps what arrived for the next run")
     parser.add_argument("--manifest", type=Path, required=True, help="written last, beside the model's files")
+    parser.add_argument("--timeout-s", type=float, default=Patience.timeout_s, help="to connect; of a silent server")
+    parser.add_argument("--backoff-s", type=float, default=Patience.backoff_s, help="before the second attempt")
     arguments = parser.parse_args()
-    model = arguments.settings
-    raise SystemExit(
-        "download_model needs the downloader of hub models, which this version does not have yet: "
-        f"{arguments.manifest} would describe {model['repository']} at revision {model['revision']}. "
-        "Use `--config scale=miniature`, whose model is generated."
-    )
+    settings = arguments.settings
+    prompt = PromptSettings(**settings["prompt"])
+    try:
+        download_model(
+            HubModel(settings["repository"], arguments.revision),
+            arguments.manifest.parent,
+            arguments.state,
+            Patience(timeout_s=arguments.timeout_s, backoff_s=arguments.backoff_s),
+            lambda folder: check_base_model(folder, prompt, settings["max_new_tokens"]),
+        )
+    except OSError as error:
+        raise DownloadError(
+            f"{arguments.manifest.parent}: {error}; make room on the disk or correct the rights, and rerun"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -124,15 +124,6 @@ def test_an_unknown_scale_is_refused(checkout):
     assert "scale: 'huge' is none of miniature, smoke, paper, pilot" in result.stdout
 
 
-def test_a_job_of_the_paper_scale_says_what_it_needs(tmp_path):
-    folder = copy_checkout(tmp_path / "workflow")
-    target = "results/paper/qwen3-4b/base/model/manifest.json"
-    result = snakemake(folder, "--cores", "1", "--config", "scale=paper", "--", target)
-    assert result.returncode == 1
-    assert "which this version does not have yet" in result.stdout
-    assert not (folder / target).exists()
-
-
 @pytest.mark.parametrize("command", ["false; true", "false | true", "echo $NO_SUCH_VARIABLE"])
 def test_a_command_fails_where_any_part_of_it_fails(tmp_path, command):
     folder = copy_checkout(tmp_path / "workflow")

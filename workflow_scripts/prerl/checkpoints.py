@@ -159,14 +159,19 @@ def verify(manifest: Path, remedy: str = RERUN) -> Path:
     return manifest.parent
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link, or a copy where links are not possible."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def link_files(source: Path, names: list[str], folder: Path) -> None:
     """Publish files of a checkpoint as a new sealed folder by hard links (a copy where links are not possible)."""
     with new_folder(folder, sum((source / name).stat().st_size for name in names)) as temporary:
         for name in names:
-            try:
-                os.link(source / name, temporary / name)
-            except OSError:
-                shutil.copy2(source / name, temporary / name)
+            link_or_copy(source / name, temporary / name)
 
 
 def moments_by_name(model, optimizer) -> dict:

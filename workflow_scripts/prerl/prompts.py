@@ -69,16 +69,26 @@ def prefix_token_id(tokenizer: PreTrainedTokenizerBase, prefix_token: str) -> in
     return ids[0]
 
 
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase,
+    problem: str,
+    settings: PromptSettings,
+    answer: str | None = None,
+    opened: bool = True,
+) -> str:
+    """One problem by the chat template, with its answer if there is one; `opened`: a new assistant turn follows."""
+    turns = [] if settings.system is None else [{"role": "system", "content": settings.system}]
+    turns.append({"role": "user", "content": problem})
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
+    return tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=opened, enable_thinking=settings.enable_thinking
+    )
+
+
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, problem: str, settings: PromptSettings) -> list[int]:
     """The whole prompt of one problem."""
-    turns = [] if settings.system is None else [{"role": "system", "content": settings.system}]
-    text = tokenizer.apply_chat_template(
-        [*turns, {"role": "user", "content": problem}],
-        tokenize=False,
-        add_generation_prompt=True,
-        enable_thinking=settings.enable_thinking,
-    )
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    return tokenizer(chat_text(tokenizer, problem, settings), add_special_tokens=False)["input_ids"]
 
 
 def encode_prompts(

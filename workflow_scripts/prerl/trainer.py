@@ -21,10 +21,11 @@ from accelerate import Accelerator
 
 from prerl import UserError, checkpoints
 from prerl.advantages import gae_advantages, outcome_advantages
+from prerl.base_model import check_base_model
 from prerl.critic import Critic
 from prerl.files import read_problems
 from prerl.objectives import Objective, counting_rows, row_weights
-from prerl.prompts import check_lengths, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
+from prerl.prompts import encode_prompts, end_token_ids, prefix_token_id
 from prerl.rollouts import GradedRollouts, sample_and_grade, update_metrics
 from prerl.samplers import build_sampler, sample_seed
 from prerl.train_settings import TrainSettings
@@ -55,11 +56,10 @@ class Trainer:
             self.state = TrainingState(settings, state, start, train, validation, code, main)
         self.update = self.state.update
         folder = self.state.start_folder(start)
-        self.tokenizer = load_tokenizer(folder)
+        longest = max(settings.sampling.max_new_tokens, settings.validation_sampling.max_new_tokens)
+        self.tokenizer = check_base_model(folder, settings.prompt, longest)
         self.prefix_id = prefix_token_id(self.tokenizer, settings.prompt.prefix_token)
         self.model = checkpoints.load_model(folder)
-        longest = max(settings.sampling.max_new_tokens, settings.validation_sampling.max_new_tokens)
-        check_lengths(self.tokenizer, self.model.config.max_position_embeddings, settings.prompt, longest)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=settings.learning_rate,
