@@ -1,4 +1,4 @@
-"""Slices of a training job: SLURM's time limit, played by a `squeue` of the test, and SIGTERM (a cluster: tests/slurm)."""
+"""Slices of a training job: a time limit, played by a `squeue` of the test, and SIGTERM. On a cluster: tests/slurm."""
 
 import os
 import signal

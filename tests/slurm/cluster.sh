@@ -40,8 +40,9 @@ check() {
   local file
   for file in slurm gres slurmdbd; do
     file=/etc/slurm/$file.conf
-    if [ -L "$file" ]; then rm "$file"; fi # of a cluster of this script that is gone
-    [ ! -e "$file" ] || fail "$file is there: this machine belongs to a cluster; use another one"
+    if [ -L "$file" ] && [ ! -e "$file" ]; then rm "$file"; fi # of a cluster of this script whose folder is gone
+    [ ! -e "$file" ] || fail "$file is there ($(readlink -f "$file")): this machine belongs to a cluster, use another one;
+    where it is an earlier cluster of this script, end that: cluster.sh down FOLDER"
   done
 }
 
