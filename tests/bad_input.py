@@ -104,7 +104,7 @@ def no_problem(run: Run) -> Callable[[], object]:
 def truncated_shard(run: Run) -> Callable[[], object]:
     """The samples that an interrupted generate_samples goes on from."""
     settings = {"seed": 1, "samples": 2, "engine": {"name": "transformers"}, "prompt": PROMPT, "sampling": SAMPLING}
-    arguments = (run.base, 0, run.validation[:1], run.folder / "shards", settings)
+    arguments = ({0: run.base}, run.validation[:1], run.folder / "shards", settings)
     generate_sharded(*arguments)
     (shard,) = (run.folder / "shards").iterdir()
     os.truncate(shard, shard.stat().st_size // 2)

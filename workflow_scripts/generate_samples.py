@@ -6,8 +6,6 @@ import argparse
 import json
 from pathlib import Path
 
-import pyarrow as pa
-
 from prerl.checkpoints import hold
 from prerl.files import write_parquet
 from prerl.generation import generate_sharded
@@ -20,14 +18,13 @@ def main() -> None:
     parser.add_argument("--questions", nargs="+", type=Path, required=True, help="problem files, one a benchmark")
     parser.add_argument("--state", type=Path, required=True, help="folder of finished shards, no output")
     parser.add_argument("--samples", type=Path, required=True, help="parquet to write")
+    parser.add_argument("--processes", type=int, help="workers that share the questions; default: one a visible GPU")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
     with hold(arguments.state):
-        tables = [
-            generate_sharded(policy, update, arguments.questions, arguments.state, settings)
-            for policy, update in zip(arguments.policies, settings["updates"], strict=True)
-        ]
-        write_parquet(arguments.samples, pa.concat_tables(tables))
+        policies = dict(zip(settings["updates"], arguments.policies, strict=True))
+        samples = generate_sharded(policies, arguments.questions, arguments.state, settings, arguments.processes)
+        write_parquet(arguments.samples, samples)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from prerl import UserError
+from prerl.checkpoints import verify
 from prerl.files import read_problems, write_parquet
 from prerl.generation import Policy
 from prerl.prompts import PromptSettings
@@ -31,7 +32,7 @@ def main() -> None:
             f"alignment.questions is {settings['questions']} but {arguments.questions} has {len(questions)}: lower it"
         )
     policy = Policy(
-        arguments.policy,
+        verify(arguments.policy),
         EngineSettings(**settings["engine"]),
         PromptSettings(**settings["prompt"]),
         SamplingSettings(**settings["sampling"]),

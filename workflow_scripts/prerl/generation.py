@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 from transformers import AutoConfig
 
-from prerl.checkpoints import load_model, sha256_of, verify
+from prerl.checkpoints import MANIFEST, load_model, sha256_of, verify
 from prerl.files import read_problems, read_table, write_parquet
 from prerl.prompts import PromptSettings, check_lengths, encode_prompts, end_token_ids, load_tokenizer
-from prerl.samplers import EngineSettings, SamplingSettings, build_sampler, sample_seed
+from prerl.samplers import EngineSettings, SamplingSettings, TransformersSampler, build_sampler, sample_seed
+from prerl.workers import share_out, worker_environments
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -28,14 +30,17 @@ SAMPLE_SCHEMA = pa.schema(
 )
 
 
+SHARD_ROWS = {"transformers": 4096, "vllm": 1024}
+"""Samples in a shard: what an interruption can lose, and what a GPU takes at a time."""
+
+
 class Policy:
     """A checkpoint ready to sample: verified folder, tokenizer, sampler. vLLM loads the weights itself."""
 
     def __init__(
-        self, manifest: Path, engine: EngineSettings, prompt: PromptSettings, sampling: SamplingSettings
+        self, folder: Path, engine: EngineSettings, prompt: PromptSettings, sampling: SamplingSettings
     ) -> None:
-        folder = verify(manifest)
-        self.prompt, self.sampling = prompt, sampling
+        self.folder, self.prompt, self.sampling = folder, prompt, sampling
         self.tokenizer = load_tokenizer(folder)
         model = None if engine.name == "vllm" else load_model(folder)
         config = AutoConfig.from_pretrained(folder, local_files_only=True) if model is None else model.config
@@ -48,6 +53,14 @@ class Policy:
             sampling,
             prompt.max_prompt_tokens + sampling.max_new_tokens,
         )
+
+    def load(self, folder: Path) -> None:
+        """Go on with another checkpoint of the same model."""
+        self.folder = folder
+        if isinstance(self.sampler, TransformersSampler):
+            self.sampler.sync_weights(load_model(folder))
+        else:
+            self.sampler.load(folder)
 
     def samples(
         self,
@@ -84,37 +97,78 @@ class Policy:
         return pa.Table.from_pylist(rows, schema=SAMPLE_SCHEMA)
 
 
-def generate_sharded(
-    manifest: Path, update: int, question_files: list[Path], state: Path, settings: dict, shard_rows: int = 4096
-) -> pa.Table:
-    """Samples of one policy on every benchmark (a file's stem names it), kept shard by shard under `state`.
+@dataclass(frozen=True)
+class Shard:
+    """`questions` questions of the problem file `file` from row `first` on, for the policy in `folder`; its samples are
+    kept at `path`."""
 
-    A shard is named by all that decides it (policy, questions, settings), so an interrupted job goes on where it was
-    and a new benchmark leaves the others' samples as they are. settings: JSON of rule generate_samples.
+    folder: Path
+    update: int
+    file: Path
+    first: int
+    questions: int
+    path: Path
+
+
+class ShardWriter:
+    """Samples one shard after the other and writes it. The engine stays; its weights change where the policy does."""
+
+    def __init__(self, settings: dict) -> None:
+        self.settings = settings
+        self.policy: Policy | None = None
+
+    def __call__(self, shard: Shard) -> None:
+        """Sample and write."""
+        s = self.settings
+        if self.policy is None:
+            engine, prompt = EngineSettings(**s["engine"]), PromptSettings(**s["prompt"])
+            self.policy = Policy(shard.folder, engine, prompt, SamplingSettings(**s["sampling"]))
+        elif self.policy.folder != shard.folder:
+            self.policy.load(shard.folder)
+        samples = self.policy.samples(
+            read_problems(shard.file).slice(shard.first, shard.questions).to_pydict(),
+            benchmark=shard.file.stem,
+            update=shard.update,
+            purpose="evaluation",
+            seed=s["seed"],
+            samples=s["samples"],
+        )
+        write_parquet(shard.path, samples)
+
+
+def plan_shards(policies: dict[int, Path], question_files: list[Path], state: Path, settings: dict) -> list[Shard]:
+    """The shards of every policy (update: manifest) on every benchmark (a file's stem names it), in this order.
+
+    A shard's file is named by all that decides it (policy, questions, settings), so an interrupted job goes on where it
+    was and a new benchmark leaves the others' samples as they are.
     """
-    engine = EngineSettings(**settings["engine"])
-    prompt, sampling = PromptSettings(**settings["prompt"]), SamplingSettings(**settings["sampling"])
+    common = {key: settings[key] for key in ("seed", "samples", "prompt", "sampling")}
+    common["engine"] = settings["engine"]["name"]
+    step = max(1, SHARD_ROWS[common["engine"]] // settings["samples"])
+    shards = []
+    for update, manifest in policies.items():
+        for file in question_files:
+            key = json.dumps([common, update, sha256_of(manifest), sha256_of(file), step], sort_keys=True)
+            stem = f"{file.stem}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+            shards += [
+                Shard(manifest.parent, update, file, first, step, state / f"{stem}-{first:06d}.parquet")
+                for first in range(0, len(read_problems(file)), step)
+            ]
+    return shards
+
+
+def generate_sharded(
+    policies: dict[int, Path], question_files: list[Path], state: Path, settings: dict, processes: int | None = None
+) -> pa.Table:
+    """Samples of every policy on every benchmark, shard by shard over the GPUs (or `processes`), kept under `state`.
+
+    settings: JSON of rule generate_samples. Raises CheckpointError where a policy that is to be sampled is damaged, and
+    what a worker raised.
+    """
     state.mkdir(parents=True, exist_ok=True)
-    policy: Policy | None = None
-    tables = []
-    for file in question_files:
-        table = read_problems(file)
-        step = max(1, shard_rows // settings["samples"])
-        common = {key: settings[key] for key in ("seed", "samples", "prompt", "sampling")} | {"engine": engine.name}
-        key = json.dumps([common, update, sha256_of(manifest), sha256_of(file), step], sort_keys=True)
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
-        for start in range(0, len(table), step):
-            shard = state / f"{file.stem}-{digest}-{start:06d}.parquet"
-            if not shard.is_file():
-                policy = policy or Policy(manifest, engine, prompt, sampling)
-                rows = policy.samples(
-                    table.slice(start, step).to_pydict(),
-                    benchmark=file.stem,
-                    update=update,
-                    purpose="evaluation",
-                    seed=settings["seed"],
-                    samples=settings["samples"],
-                )
-                write_parquet(shard, rows)
-            tables.append(read_table(shard))
-    return pa.concat_tables(tables)
+    shards = plan_shards(policies, question_files, state, settings)
+    pending = [shard for shard in shards if not shard.path.is_file()]
+    for folder in dict.fromkeys(shard.folder for shard in pending):
+        verify(folder / MANIFEST)
+    share_out(pending, ShardWriter(settings), worker_environments(processes))
+    return pa.concat_tables([read_table(shard.path) for shard in shards])

@@ -7,7 +7,6 @@ they use signals, fail in threads, and turn a timeout into "wrong". Apart from r
 retrain.
 """
 
-import fcntl
 import importlib
 import logging
 import multiprocessing
@@ -24,6 +23,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+
+from prerl.workers import die_with_parent
 
 RIGHT, WRONG, UNSCORABLE = "right", "wrong", "unscorable"
 _READY = "ready"
@@ -128,23 +129,9 @@ def verify_boxed(boxed: str, truth: str, unit: str | None = None, tolerance: flo
     return RIGHT if difference.is_number and difference.is_real and difference <= 1.01 * tolerance else WRONG
 
 
-def _die_with_parent() -> None:
-    """Have the kernel end this worker when the grading process is gone, however that ended.
-
-    The pipe whose other end only the parent holds sends SIGIO when it closes. No thread could do this: SymPy may be in
-    a power of integers that holds the interpreter for hours. Nor PR_SET_PDEATHSIG: the parent there is the fork server.
-    """
-    parent = multiprocessing.parent_process().sentinel
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(parent, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(parent, fcntl.F_SETFL, fcntl.fcntl(parent, fcntl.F_GETFL) | os.O_ASYNC)
-    if wait([parent], 0):  # gone before
-        raise SystemExit("the grading process has ended")
-
-
 def _serve(connection: Connection, grade: Callable[..., str]) -> None:
     """Worker: answer each received pair with its verdict until the other end closes; an exception ends the process."""
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the grading process ends its workers
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT_BYTES, _MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -11,15 +11,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel
 
 from prerl import UserError
 from prerl.samplers import EngineSettings, Rollout, SamplingSettings, check_requests
+from prerl.sharding import full_parameters
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine is in this process: weights are handed over as tensors
@@ -120,18 +119,14 @@ class VllmSampler:
         Of sharded parameters (FSDP2) every rank gathers the whole, so all ranks must call this.
         """
         self._wake("weights")
-        self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": self._weights(model)})
+        weights = ((name, weight.to(self.dtype)) for name, weight in full_parameters(model))
+        self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._refresh()
 
     def load(self, folder: Path) -> None:
         """Take the weights of another checkpoint of the same model."""
         self.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
         self._refresh()
-
-    def _weights(self, model: PreTrainedModel) -> Iterator[tuple[str, torch.Tensor]]:
-        for name, parameter in model.named_parameters():
-            weight = parameter.detach().to(self.dtype)
-            yield name, weight.full_tensor() if isinstance(weight, DTensor) else weight
 
     def _refresh(self) -> None:
         """What vLLM derives from weights: the CPU build's packed head (stale where embeddings are tied), the cache."""
