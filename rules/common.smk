@@ -53,7 +53,7 @@ FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in proble
 MODULES = {
     "pretrain_miniature_model": ["checkpoints", "corpus", "files", "logprobs", "miniature"],
     "prepare_miniature_data": ["corpus", "files"],
-    "download_model": ["base_model", "checkpoints", "downloads", "files", "hub", "prompts"],
+    "download_model": ["base_model", "checkpoints", "downloads", "files", "hub", "prompts", "shapes"],
     "download_data": ["checkpoints", "downloads", "files"],
     "prepare_data": ["files", "problems", "rewards"],
     "sample_rollouts": [

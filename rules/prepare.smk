@@ -60,7 +60,9 @@ rule download_model:
         # As in download_data: the revision alone reruns this job, not its code, nor what only a check of the model reads.
         revision=lambda wildcards: SCALE["models"][wildcards.model]["hub"]["revision"],
         settings=lambda wildcards, output: settings(
+            model=wildcards.model,
             repository=SCALE["models"][wildcards.model]["hub"]["repository"],
+            architecture=SCALE["models"][wildcards.model]["architecture"],
             prompt=SCALE["prompt"],
             max_new_tokens=longest_answer(),
         ),

@@ -136,6 +136,12 @@ def lose_a_tensor(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
+def close_turns_otherwise(folder: Path) -> None:
+    """The chat template ends a turn in another token than the tokenizer's EOS."""
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|im_end|>", "<|endoftext|>"))
+
+
 def lose_a_shard(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     tiny_model().save_pretrained(folder, max_shard_size="20KB")

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import huggingface_hub
@@ -25,10 +25,12 @@ from prerl.checkpoints import load_model, verify
 from prerl.downloads import DownloadError
 from prerl.hub import HubModel, published
 from prerl.miniature import build_model
-from tiny import ARCHITECTURE, TOKENIZER
+from prerl.shapes import Shape
+from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY
 
 ROOT = Path(__file__).parents[1]
 PROMPT = {"system": None, "enable_thinking": False, "prefix_token": "<|im_start|>", "max_prompt_tokens": 64}
+SHAPE = {key: (ARCHITECTURE | {"vocab_size": VOCABULARY})[key] for key in Shape.__annotations__}
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 TAKEN = {*SHARDS, "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer.json"}
 TAKEN |= {"tokenizer_config.json", "chat_template.jinja"}
@@ -74,6 +76,7 @@ class Job:
     repository: str = REPOSITORY
     revision: str = REVISION
     prefix: str = "<|im_start|>"
+    shape: dict = field(default_factory=dict)
     timeout_s: float = 20
 
     @property
@@ -86,7 +89,8 @@ class Job:
 
     def arguments(self) -> list[str]:
         prompt = PROMPT | {"prefix_token": self.prefix}
-        settings = {"repository": self.repository, "prompt": prompt, "max_new_tokens": 90}
+        settings = {"model": "tiny", "repository": self.repository, "architecture": SHAPE | self.shape}
+        settings |= {"prompt": prompt, "max_new_tokens": 90}
         folders = ["--state", str(self.state), "--manifest", str(self.model / "manifest.json")]
         patience = ["--timeout-s", str(self.timeout_s), "--backoff-s", "0.01"]
         return ["--revision", self.revision, "--settings", json.dumps(settings), *folders, *patience]
@@ -253,8 +257,10 @@ def test_the_users_own_cache_of_the_hub_is_used_where_it_is_right(job, hub, repo
 def test_nothing_is_published_that_the_checks_refuse(job, hub, repository, monkeypatch):
     job.prefix = "two words"
     assert "prompt.prefix_token 'two words' is" in job.run(monkeypatch)
+    job.shape = {"head_dim": 16}
+    assert "models.tiny.architecture.head_dim: 16, but its config.json says 8" in job.run(monkeypatch)
     assert not job.model.exists()
-    job.prefix, hub.storage.asked = "<|im_start|>", []
+    job.prefix, job.shape, hub.storage.asked = "<|im_start|>", {}, []
     assert job.run(monkeypatch) == "" and job.is_whole(repository) and hub.storage.asked == []
 
 

@@ -1,10 +1,12 @@
 """Prompts as ids: golden ids of Qwen's tokenizer, the prefix token, truncation, the miniature's template."""
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from prerl.base_model import check_base_model
 from prerl.miniature import build_tokenizer
 from prerl.prompts import PromptError, PromptSettings, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
 
@@ -143,3 +145,11 @@ def test_a_saved_and_loaded_miniature_tokenizer_gives_the_same_prompts(words, tm
     settings = PromptSettings(None, False, "<|im_start|>", 64)
     problems = ["3+4*2", "9-8-7"]
     assert encode_prompts(load_tokenizer(tmp_path), problems, settings) == encode_prompts(words, problems, settings)
+
+
+def test_qwens_tokenizer_and_the_papers_prompt_pass_the_checks_of_a_base_model(qwen, tmp_path):
+    qwen.save_pretrained(tmp_path)
+    config = {"model_type": "qwen3", "vocab_size": 151936, "max_position_embeddings": 40960}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [151645, 151643]}))
+    assert check_base_model(tmp_path, SETTINGS, 8192).eos_token_id == 151645

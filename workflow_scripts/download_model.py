@@ -10,26 +10,37 @@ from prerl.base_model import check_base_model
 from prerl.downloads import DownloadError, Patience
 from prerl.hub import HubModel, download_model
 from prerl.prompts import PromptSettings
+from prerl.shapes import Shape, check_architecture
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--revision", required=True, help="40 hex digits of a commit")
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON: repository, prompt, max_new_tokens")
+    parser.add_argument(
+        "--settings",
+        type=json.loads,
+        required=True,
+        help="JSON: model, repository, architecture, prompt, max_new_tokens",
+    )
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps what arrived for the next run")
     parser.add_argument("--manifest", type=Path, required=True, help="written last, beside the model's files")
     parser.add_argument("--timeout-s", type=float, default=Patience.timeout_s, help="to connect; of a silent server")
     parser.add_argument("--backoff-s", type=float, default=Patience.backoff_s, help="before the second attempt")
     arguments = parser.parse_args()
     settings = arguments.settings
-    prompt = PromptSettings(**settings["prompt"])
+
+    def check(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_bytes())
+        check_architecture(settings["model"], Shape(**settings["architecture"]), config)
+        check_base_model(folder, PromptSettings(**settings["prompt"]), settings["max_new_tokens"])
+
     try:
         download_model(
             HubModel(settings["repository"], arguments.revision),
             arguments.manifest.parent,
             arguments.state,
             Patience(timeout_s=arguments.timeout_s, backoff_s=arguments.backoff_s),
-            lambda folder: check_base_model(folder, prompt, settings["max_new_tokens"]),
+            check,
         )
     except OSError as error:
         raise DownloadError(

@@ -11,7 +11,8 @@ from checkouts import copy_checkout, planned_jobs, snakemake
 from hub_server import REPOSITORY, REVISION, hub_of
 from prerl.checkpoints import verify
 from prerl.miniature import build_model
-from tiny import ARCHITECTURE, TOKENIZER
+from prerl.shapes import Shape
+from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY
 
 MANIFEST = "results/paper/tiny/base/model/manifest.json"
 
@@ -21,7 +22,8 @@ def tiny(folder: Path, **changes) -> list[str]:
     hub = {"repository": REPOSITORY, "revision": REVISION}
     prompt = {"prefix_token": changes.pop("prefix_token", "<|im_start|>")}
     config = folder / "changes.yaml"
-    scale = {"models": {"tiny": {"hub": hub | changes}}, "prompt": prompt}
+    shape = {key: (ARCHITECTURE | {"vocab_size": VOCABULARY})[key] for key in Shape.__annotations__}
+    scale = {"models": {"tiny": {"hub": hub | changes, "architecture": shape}}, "prompt": prompt}
     config.write_text(yaml.safe_dump({"scale": "paper", "scales": {"paper": scale}}))
     return ["--configfile", str(config), "--", MANIFEST]
 
