@@ -1,6 +1,8 @@
 # Needs: kept checkpoints, base models, problems.  Makes: for each method and seed its answers (never changed once
 # sampled), their grades and thoughts; for each model the questions, scores, contrasts and curves that figures and
 # tables read.
+localrules:
+    aggregate_scores,
 
 
 def checkpoints(wildcards):

@@ -60,7 +60,8 @@ rule train_policy:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --code {input.code}"
+        # exec: a shell that SIGTERM ends would take the job with it before that has saved
+        "OMP_NUM_THREADS={threads} exec python {input.code[0]} --settings {params.settings:q} --code {input.code}"
         " --start {input.start} --train {input.train} --validation {input.validation}"
         " --state {params.state} --output {params.folder} > {log} 2>&1"
 

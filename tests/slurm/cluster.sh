@@ -71,7 +71,7 @@ StoragePass=slurm
 StorageLoc=slurm_acct_db
 C
   chmod 600 "$BASE/etc/slurmdbd.conf"
-  # cred_expire is how long a requeued job waits (default 120 s); KillWait is SLURM's default
+  # cred_expire is how long a requeued job waits (default 120 s); CR_LLN takes the emptier node first
   cat >"$BASE/etc/slurm.conf" <<C
 ClusterName=virtual
 SlurmctldHost=$HOST(127.0.0.1)
@@ -101,7 +101,7 @@ KillWait=30
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=5,bf_interval=5,batch_sched_delay=1,requeue_delay=2
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core_Memory
+SelectTypeParameters=CR_Core_Memory,CR_LLN
 DefMemPerCPU=1000
 JobRequeue=1
 PreemptType=preempt/partition_prio
