@@ -51,7 +51,7 @@ FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in proble
 # Modules of workflow_scripts/prerl that each script imports, directly or not. A list and not a glob, so that a new
 # module retrains nothing; tests/workflow/test_code_lists.py holds it against the real imports.
 MODULES = {
-    "pretrain_miniature_model": ["checkpoints", "corpus", "files", "logprobs", "miniature"],
+    "pretrain_miniature_model": ["checkpoints", "corpus", "files", "logprobs", "miniature", "packing", "sharding"],
     "prepare_miniature_data": ["corpus", "files"],
     "download_model": ["base_model", "checkpoints", "downloads", "files", "hub", "prompts", "shapes"],
     "download_data": ["checkpoints", "downloads", "files"],
@@ -66,7 +66,16 @@ MODULES = {
         "vllm_sampler",
         "workers",
     ],
-    "measure_gradient_alignment": ["alignment", "checkpoints", "files", "logprobs", "prompts", "rewards"],
+    "measure_gradient_alignment": [
+        "alignment",
+        "checkpoints",
+        "files",
+        "logprobs",
+        "packing",
+        "prompts",
+        "rewards",
+        "sharding",
+    ],
     "train_policy": [
         "advantages",
         "base_model",
@@ -75,10 +84,13 @@ MODULES = {
         "files",
         "logprobs",
         "objectives",
+        "packing",
+        "policy_files",
         "prompts",
         "rewards",
         "rollouts",
         "samplers",
+        "sharding",
         "slices",
         "thoughts",
         "train_settings",

@@ -22,13 +22,14 @@ from safetensors.torch import load_file, save_file
 
 import prerl.files
 import prerl.trainer
-from prerl.checkpoints import MANIFEST, load_model, load_optimizer, seal, write_json
+from prerl.checkpoints import MANIFEST, load_model, seal, write_json
 from prerl.config import read_config
 from prerl.corpus import CorpusSettings
 from prerl.files import read_problems, read_table, write_parquet
 from prerl.generation import generate_sharded
 from prerl.methods import deep_merge
 from prerl.miniature import pretrain
+from prerl.policy_files import load_optimizer
 from prerl.statistics import pass_at_k
 from tiny import TOKENIZER, tiny_model
 from tiny_training import PROMPT, SAMPLING, Workshop, job, make_problems

@@ -51,6 +51,9 @@ TRAINING = {
     "max_gap_nats": 1e-3,
     "micro_batch_tokens": 4096,
     "measured_samples_per_prompt": 2,
+    "precision": "float32",
+    "activation_checkpointing": False,
+    "pack_rows": False,
 }
 # the official objective of each space; between them both token means
 PHASES = {

@@ -251,9 +251,9 @@ def graded(model, rollouts, gap=0.0):
 
 
 @pytest.mark.parametrize("measured", [1, 2, 4])
-def test_measured_log_probs_of_both_spaces(model, rollouts, measured):
+def test_measured_log_probs_of_both_spaces(model, accelerator, rollouts, measured):
     prompts, responses, rewards, _ = rollouts
-    result = measure_spaces(model, graded(model, rollouts, gap=0.25), PREFIX, measured, 1.0, 48)
+    result = measure_spaces(model, accelerator, graded(model, rollouts, gap=0.25), PREFIX, measured, 1.0, 48)
     assert result["gap_mean"] == pytest.approx(0.25, abs=1e-5) and result["gap_max"] == pytest.approx(0.25, abs=1e-5)
     for name, right in (("right", 1.0), ("wrong", 0.0)):
         chosen = [row for row in range(ROWS) if rewards[row] == right and row % GROUP < measured]
@@ -264,17 +264,17 @@ def test_measured_log_probs_of_both_spaces(model, rollouts, measured):
         assert result[f"logp_y_{name}"] == pytest.approx(y.mean().item(), abs=1e-5)
 
 
-def test_measured_log_probs_are_none_without_such_a_row(model, rollouts):
+def test_measured_log_probs_are_none_without_such_a_row(model, accelerator, rollouts):
     prompts, responses, _, groups = rollouts
     wrong = graded(model, (prompts, responses, torch.zeros(ROWS), groups))
-    result = measure_spaces(model, wrong, PREFIX, 4, 1.0, 48)
+    result = measure_spaces(model, accelerator, wrong, PREFIX, 4, 1.0, 48)
     assert result["logp_yx_right"] is None and result["logp_y_right"] is None and result["logp_yx_wrong"] < 0
 
 
-def test_row_logprobs_keep_row_order_over_micro_batches(model, rollouts):
+def test_row_logprobs_keep_row_order_over_micro_batches(model, accelerator, rollouts):
     prompts, responses, _, _ = rollouts
     with torch.no_grad():
         for own, prompt, response in zip(
-            row_logprobs(model, prompts, responses, 1.0, 20), prompts, responses, strict=True
+            row_logprobs(model, accelerator, prompts, responses, 1.0, 20), prompts, responses, strict=True
         ):
             torch.testing.assert_close(own, naive_logprobs(model, prompt, response), atol=1e-5, rtol=0)

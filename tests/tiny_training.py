@@ -85,6 +85,9 @@ def job(phase: dict | None = None, training: dict | None = None, validation: dic
             "max_gap_nats": 0.01,
             "measured_samples_per_prompt": 2,
             "micro_batch_tokens": 64,
+            "precision": "float32",
+            "activation_checkpointing": False,
+            "pack_rows": False,
         }
         | (training or {}),
         "validation": {"updates": [0, 6], "samples": 1, "sampling": SAMPLING} | (validation or {}),

@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.checkpoints import MANIFEST, OPTIMIZER, PROGRESS, CheckpointError, link_files, verify
+from prerl.checkpoints import MANIFEST, OPTIMIZER, PROGRESS, CheckpointError, link_files, parts_of, verify
 
 
 def main() -> None:
@@ -25,13 +25,14 @@ def main() -> None:
     update = json.loads((source / PROGRESS).read_text())["update"]
     if update != settings["update"]:
         raise CheckpointError(f"{source} is of update {update}, not {settings['update']}: rerun the run that made it")
-    if settings["optimizer"] == "keep" and OPTIMIZER not in names:
+    moments = parts_of(OPTIMIZER, names)
+    if settings["optimizer"] == "keep" and not moments:
         raise CheckpointError(
             f"{source} holds no optimizer moments, which `optimizer: keep` hands over: delete "
             f"{source.parent / MANIFEST} to have the run keep them"
         )
     if settings["optimizer"] == "fresh":
-        names = [name for name in names if name != OPTIMIZER]
+        names = [name for name in names if name not in moments]
     link_files(source, names, arguments.start.parent)
 
 

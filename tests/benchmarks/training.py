@@ -114,7 +114,15 @@ def own_update(
 def measure(batch: Batch, model: torch.nn.Module) -> dict:
     """The trainer's measurement of log P(y|x) and log P(y)."""
     temperature, micro_batch_tokens = (batch.settings[key] for key in ("temperature", "micro_batch_tokens"))
-    return measure_spaces(model, batch.graded, batch.prefix_id, batch.measured_samples, temperature, micro_batch_tokens)
+    return measure_spaces(
+        model,
+        Accelerator(cpu=True),
+        batch.graded,
+        batch.prefix_id,
+        batch.measured_samples,
+        temperature,
+        micro_batch_tokens,
+    )
 
 
 def naive_update(batch: Batch, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict:

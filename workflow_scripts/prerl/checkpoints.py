@@ -1,4 +1,4 @@
-"""Checkpoints: an ordinary transformers folder plus optimizer moments and progress, written atomically.
+"""Checkpoints: ordinary transformers folders, where wanted with optimizer moments and progress, written atomically.
 
 A folder is written under a temporary name, every file synced, `manifest.json` (sha256 and size of each file) last, then
 renamed; a reader so sees a whole checkpoint or none. Weights and moments are safetensors: loading runs no code.
@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -27,6 +27,12 @@ OPTIMIZER = "optimizer.safetensors"
 PROGRESS = "progress.json"
 CRITIC = "critic.safetensors"
 CRITIC_OPTIMIZER = "critic_optimizer.safetensors"
+
+
+def parts_of(file: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that are `file` ("optimizer.safetensors") or one process's part of it, in order of the parts."""
+    stem, suffix = file.split(".")
+    return sorted(name for name in names if re.fullmatch(rf"{stem}(-\d{{5}}-of-\d{{5}})?\.{suffix}", name))
 
 
 class CheckpointError(UserError):
@@ -91,20 +97,25 @@ def _sync(path: Path) -> None:
     os.close(descriptor)
 
 
-def seal(folder: Path) -> None:
-    """Sync every file of `folder` and write its manifest, last."""
-    files = {}
-    for path in sorted(folder.iterdir()):
-        if path.name != MANIFEST:
-            _sync(path)
-            files[path.name] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+def sealed(path: Path) -> dict:
+    """The manifest's entry of a file, after syncing it."""
+    _sync(path)
+    return {"sha256": sha256_of(path), "bytes": path.stat().st_size}
+
+
+def seal(folder: Path, known: dict[str, dict] | None = None) -> None:
+    """Sync every file of `folder` and write its manifest, last. known: entries that need no reading (`sealed`)."""
+    files = {
+        path.name: sealed(path) for path in sorted(folder.iterdir()) if path.name not in {MANIFEST, *(known or {})}
+    }
+    files |= known or {}
     write_json(folder / MANIFEST, {"files": files})
     _sync(folder)
 
 
-def commit(temporary: Path, folder: Path) -> None:
+def commit(temporary: Path, folder: Path, known: dict[str, dict] | None = None) -> None:
     """Seal `temporary` and rename it to `folder`; what stood there moves aside first and is deleted last."""
-    seal(temporary)
+    seal(temporary, known)
     replaced = temporary.with_name(f"{temporary.name}.replaced")
     if folder.exists():
         folder.rename(replaced)
@@ -115,24 +126,31 @@ def commit(temporary: Path, folder: Path) -> None:
 
 
 @contextmanager
-def new_folder(folder: Path, needed_bytes: int) -> Iterator[Path]:
-    """A temporary sibling of `folder` to write into, committed at the end; nothing of it stays where writing fails.
-
-    Raises FileError on a full disk; what stood at `folder` is then as it was.
-    """
+def safetensors_errors() -> Iterator[None]:
+    """What safetensors cannot write as the OSError that it is."""
     from safetensors import SafetensorError
 
+    try:
+        yield
+    except SafetensorError as error:
+        code = re.search(r"\(os error (\d+)\)", str(error))  # the only trace of it in this exception
+        if code is None:
+            raise
+        raise OSError(int(code[1]), str(error)) from error
+
+
+@contextmanager
+def new_folder(folder: Path, needed_bytes: int, known: dict[str, dict] | None = None) -> Iterator[Path]:
+    """A temporary sibling of `folder` to write into, committed at the end; nothing of it stays where writing fails.
+
+    known: see `seal`; it may be filled meanwhile. Raises FileError on a full disk; what stood at `folder` is as it was.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with writing(folder, needed_bytes) as temporary:
         temporary.mkdir()
-        try:
+        with safetensors_errors():
             yield temporary
-        except SafetensorError as error:
-            code = re.search(r"\(os error (\d+)\)", str(error))  # the only trace of it in this exception
-            if code is None:
-                raise
-            raise OSError(int(code[1]), str(error)) from error
-        commit(temporary, folder)
+        commit(temporary, folder, known)
 
 
 RERUN = "rerun the job that makes it (where Snakemake takes that for done, delete its checkpoints/manifest.json first)"
@@ -174,38 +192,10 @@ def link_files(source: Path, names: list[str], folder: Path) -> None:
             link_or_copy(source / name, temporary / name)
 
 
-def moments_by_name(model, optimizer) -> dict:
-    """AdamW moments on the CPU, "parameter name|key" -> tensor."""
-    return {
-        f"{name}|{key}": value.detach().contiguous().cpu()
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+def load_model(folder: Path, device: str | None = None):
+    """The causal language model of a transformers folder, float32; safetensors only.
 
-
-def save_checkpoint(folder: Path, model, tokenizer, optimizer, progress: dict, critic=None) -> None:
-    """Weights, tokenizer, AdamW moments (by parameter name) and progress as one sealed folder.
-
-    critic: a prerl.critic.Critic, whose weights and moments then lie beside the policy's.
-    """
-    from safetensors.torch import save_file
-
-    files = {OPTIMIZER: moments_by_name(model, optimizer)}
-    if critic is not None:
-        files[CRITIC] = {name: value.contiguous().cpu() for name, value in critic.model.state_dict().items()}
-        files[CRITIC_OPTIMIZER] = moments_by_name(critic.model, critic.optimizer)
-    tensors = [tensor for file in files.values() for tensor in file.values()]
-    with new_folder(folder, sum(t.nbytes for t in (*model.parameters(), *tensors))) as temporary:
-        model.save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
-        for name, content in files.items():
-            if content:
-                save_file(content, temporary / name)
-        write_json(temporary / PROGRESS, progress)
-
-
-def load_model(folder: Path):
-    """The causal language model of a transformers folder, float32, on the GPU if there is one; safetensors only.
+    device: by default the GPU if there is one.
 
     Raises CheckpointError where a file is missing or broken, or where the weights are not exactly the model's
     (transformers would draw the missing ones at random).
@@ -232,47 +222,4 @@ def load_model(folder: Path):
     for kind in ("missing_keys", "unexpected_keys"):
         if found[kind]:
             raise CheckpointError(f"{folder}: weights have {kind} {sorted(found[kind])[:3]}, a foreign file: {whole}")
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def load_critic(folder: Path, model) -> None:
-    """Weights of a value model. Raises CheckpointError where the file is missing or not exactly the model's."""
-    from safetensors.torch import load_file
-
-    path = folder / CRITIC
-    if not path.is_file():
-        raise CheckpointError(f"{path} is missing, a foreign checkpoint: {RERUN}")
-    try:
-        model.load_state_dict(load_file(path))
-    except RuntimeError as error:  # names or shapes differ
-        raise CheckpointError(f"{path} does not fit the model, a foreign checkpoint: {RERUN}") from error
-
-
-def load_optimizer(folder: Path, model, optimizer, file: str = OPTIMIZER) -> None:
-    """AdamW moments by parameter name; nothing to do where the checkpoint holds none (a fresh start).
-
-    Raises CheckpointError where the names do not fit the model.
-    """
-    from safetensors.torch import load_file
-
-    path = folder / file
-    if not path.is_file():
-        return
-    moments = load_file(path)
-    for name, parameter in model.named_parameters():
-        state = {
-            key: moments.pop(f"{name}|{key}") for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}|{key}" in moments
-        }
-        if len(state) < 3:
-            raise CheckpointError(f"{path} lacks moments of {name}, a foreign checkpoint: {RERUN}")
-        if state["exp_avg"].shape != parameter.shape:
-            raise CheckpointError(
-                f"{path}: moments of {name} are of another shape than the model, a foreign checkpoint: {RERUN}"
-            )
-        optimizer.state[parameter] = {
-            key: value if key == "step" else value.to(parameter.device) for key, value in state.items()
-        }
-    if moments:
-        raise CheckpointError(
-            f"{path} holds moments of {sorted(moments)[:3]}, unknown to this model, a foreign checkpoint: {RERUN}"
-        )
+    return model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))

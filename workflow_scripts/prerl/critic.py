@@ -16,7 +16,10 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from prerl import checkpoints
-from prerl.logprobs import pack_micro_batches, response_hidden
+from prerl.logprobs import response_hidden
+from prerl.policy_files import load_critic, load_optimizer
+from prerl.sharding import clip_gradients, gathered, prepare
+from prerl.updates import NO_ROWS, own_micro_batches, score_rows
 
 HEAD_STD = 0.02
 """Standard deviation of the new head's weights: transformers' default for a token classifier, as verl's critic is."""
@@ -49,7 +52,6 @@ class ValueModel(nn.Module):
         with torch.no_grad():
             self.score.weight.copy_(torch.empty(self.score.weight.shape).normal_(0.0, HEAD_STD, generator=generator))
             self.score.bias.zero_()
-        self.to(next(policy.parameters()).device)
 
     def get_decoder(self) -> nn.Module:
         """The transformer without head, as of a transformers model."""
@@ -82,7 +84,11 @@ def explained_variance(values: list[torch.Tensor], returns: list[torch.Tensor]) 
 
 
 class Critic:
-    """Value model and AdamW of one training job."""
+    """Value model and AdamW of one training job.
+
+    policy: where the transformer is copied from, on the CPU, not yet sharded. folder: the checkpoint of this run to go
+    on from; CheckpointError where it does not fit.
+    """
 
     def __init__(
         self,
@@ -94,11 +100,17 @@ class Critic:
         betas: tuple[float, float],
         eps: float,
         micro_batch_tokens: int,
+        precision: str = "float32",
+        activation_checkpointing: bool = False,
+        folder: Path | None = None,
     ) -> None:
         self.settings = settings
         self.accelerator = accelerator
         self.micro_batch_tokens = micro_batch_tokens
         self.model = ValueModel(policy, seed)
+        if folder is not None:
+            load_critic(folder, self.model)
+        prepare(self.model, accelerator, precision, activation_checkpointing)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=settings.learning_rate,
@@ -106,32 +118,21 @@ class Critic:
             eps=eps,
             weight_decay=settings.weight_decay,
         )
-
-    def load(self, folder: Path) -> None:
-        """Weights and moments of a checkpoint of this run. Raises CheckpointError where they do not fit."""
-        checkpoints.load_critic(folder, self.model)
-        checkpoints.load_optimizer(folder, self.model, self.optimizer, checkpoints.CRITIC_OPTIMIZER)
+        if folder is not None:
+            load_optimizer(folder, self.model, self.optimizer, checkpoints.CRITIC_OPTIMIZER)
 
     def updates(self) -> int:
         """Updates done, those of the run before a resume included."""
         state = self.optimizer.state.get(self.model.score.bias)
         return int(state["step"]) if state else 0
 
-    def _batches(self, contexts: list[list[int]], responses: list[list[int]]) -> list[list[int]]:
-        rows = [row for row, response in enumerate(responses) if response]
-        lengths = [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
-        return [[rows[i] for i in batch] for batch in pack_micro_batches(lengths, self.micro_batch_tokens)]
+    def _values(self, contexts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
+        return gathered(self.model, lambda: self.model.forward(contexts, responses))
 
     @torch.no_grad()
     def values(self, contexts: list[list[int]], responses: list[list[int]]) -> list[torch.Tensor]:
-        """Value before each response token, one CPU tensor [tokens] a row, in row order."""
-        result = [torch.zeros(0) for _ in responses]
-        for rows in self._batches(contexts, responses):
-            values_N = self.model([contexts[row] for row in rows], [responses[row] for row in rows]).cpu()
-            parts = values_N.split([len(responses[row]) for row in rows])
-            for row, part in zip(rows, parts, strict=True):
-                result[row] = part
-        return result
+        """Value before each response token, one CPU tensor [tokens] a row, in row order; processes share the rows."""
+        return score_rows(self.model, self.accelerator, self._values, contexts, responses, self.micro_batch_tokens)
 
     def update(
         self,
@@ -149,9 +150,11 @@ class Critic:
         model.train()
         self.optimizer.zero_grad(set_to_none=False)
         total = torch.zeros((), dtype=torch.double)
-        batches = self._batches(contexts, responses)
-        for rows in batches[accelerator.process_index :: accelerator.num_processes]:
-            values_N = model([contexts[row] for row in rows], [responses[row] for row in rows])
+        for rows in own_micro_batches(model, accelerator, contexts, responses, self.micro_batch_tokens):
+            if not rows:
+                self._values(*NO_ROWS).sum().mul(0.0).backward()
+                continue
+            values_N = self._values([contexts[row] for row in rows], [responses[row] for row in rows])
             device = values_N.device
             old_N = torch.cat([values[row] for row in rows]).to(device)
             returns_N = torch.cat([returns[row] for row in rows]).to(device)
@@ -163,11 +166,9 @@ class Critic:
         for parameter in model.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if accelerator.num_processes > 1:
-                parameter.grad = accelerator.reduce(parameter.grad, "sum")
         if accelerator.num_processes > 1:
             total = accelerator.reduce(total.to(accelerator.device), "sum").cpu()
-        grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.settings.grad_clip)
+        grad_norm = clip_gradients(model.parameters(), self.settings.grad_clip)
         if not torch.isfinite(grad_norm):
             raise FloatingPointError(
                 f"the critic's loss is {total.item()} and its gradient norm {grad_norm.item()}: no step was taken and "

@@ -18,6 +18,8 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from prerl.sharding import copy_parameters, is_sharded, unsharded_copy
+
 
 @dataclass(frozen=True)
 class EngineSettings:
@@ -151,15 +153,22 @@ class GrowingLayer(DynamicLayer):
 
 
 class TransformersSampler:
-    """Decoding with a key-value cache on the trainer's own model; finished rows leave the batch."""
+    """Decoding with a key-value cache on the trainer's own model; finished rows leave the batch.
+
+    Of a sharded model each process has a copy of its own, in the compute dtype: the processes decode unequally many
+    tokens, so they cannot gather weights together.
+    """
 
     def __init__(self, model: PreTrainedModel, end_ids: list[int]) -> None:
-        self.model = model
+        self.model = unsharded_copy(model) if is_sharded(model) else model
         self.end_ids = torch.tensor(end_ids, device=model.device)
 
     def sync_weights(self, model: PreTrainedModel) -> None:
-        """The weights are shared; only the module is taken."""
-        self.model = model
+        """Take the weights of a sharded model, by all processes together; those of any other are shared."""
+        if is_sharded(model):
+            copy_parameters(model, self.model)
+        else:
+            self.model = model
 
     @torch.inference_mode()
     def generate(self, prompts: list[list[int]], seeds: list[list[int]], settings: SamplingSettings) -> list[Rollout]:

@@ -23,7 +23,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
@@ -75,6 +75,7 @@ def prepare(
         fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
+    module.compute_dtype = PRECISIONS[precision] or torch.float32
     module.run_gathered = MethodType(lambda _, function: function(), module)
     register_fsdp_forward_method(module, "run_gathered")
 
@@ -84,7 +85,12 @@ def gathered(module: torch.nn.Module, function: Callable[[], T]) -> T:
 
     The result's tensors take the gradient. All processes must call it together.
     """
-    return module.run_gathered(function) if isinstance(module, FSDPModule) else function()
+    return module.run_gathered(function) if is_sharded(module) else function()
+
+
+def is_sharded(module: torch.nn.Module) -> bool:
+    """Whether `prepare` has sharded the module."""
+    return isinstance(module, FSDPModule)
 
 
 def full_parameters(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
@@ -92,6 +98,22 @@ def full_parameters(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor
     for name, parameter in module.named_parameters():
         value = parameter.detach()
         yield name, value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def unsharded_copy(model: PreTrainedModel) -> PreTrainedModel:
+    """A plain model of the same weights, in the compute dtype of the sharded one; made by all processes together."""
+    with torch.device(model.device):
+        copy = AutoModelForCausalLM.from_config(model.config, dtype=model.compute_dtype).requires_grad_(False)
+    copy_parameters(model, copy)
+    return copy
+
+
+@torch.no_grad()
+def copy_parameters(model: torch.nn.Module, copy: torch.nn.Module) -> None:
+    """The weights of a sharded model into a plain one of the same parameters, by all processes together."""
+    own = dict(copy.named_parameters())
+    for name, value in full_parameters(model):
+        own[name].copy_(value)
 
 
 def clip_gradients(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> torch.Tensor:

@@ -49,6 +49,9 @@ class TrainSettings:
     micro_batch_tokens: int
     max_gap_nats: float
     measured_samples_per_prompt: int
+    precision: str
+    activation_checkpointing: bool
+    pack_rows: bool
     checkpoint_every: int
     validation_updates: list[int]
     validation_samples: int
@@ -92,6 +95,7 @@ class TrainSettings:
     def trajectory(self) -> dict:
         """The settings that change weights or metrics; where to stop, keep, save or validate, and memory, do not."""
         free = {"last_update", "kept_updates", "optimizer_updates", "checkpoint_every", "max_gap_nats"}
+        free |= {"activation_checkpointing"}
         values = {k: v for k, v in self.__dict__.items() if k not in free and not k.startswith("validation")}
         values["engine"] = self.engine.name
         return json.loads(json.dumps(values, default=lambda value: value.__dict__))

@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from accelerate import Accelerator
 
 from prerl import UserError, checkpoints
 from prerl.advantages import gae_advantages, outcome_advantages
@@ -25,9 +24,12 @@ from prerl.base_model import check_base_model
 from prerl.critic import Critic
 from prerl.files import read_problems
 from prerl.objectives import Objective, counting_rows, row_weights
+from prerl.packing import pack_rows
+from prerl.policy_files import load_optimizer
 from prerl.prompts import encode_prompts, end_token_ids, prefix_token_id
 from prerl.rollouts import GradedRollouts, sample_and_grade, update_metrics
 from prerl.samplers import build_sampler, sample_seed
+from prerl.sharding import prepare, start_processes
 from prerl.train_settings import TrainSettings
 from prerl.training_state import TrainingState
 from prerl.updates import measure_spaces, policy_update
@@ -43,7 +45,7 @@ class Trainer:
         self, settings: TrainSettings, start: Path, train: Path, validation: list[Path], state: Path, code: list[Path]
     ) -> None:
         self.settings = settings
-        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
+        self.accelerator = start_processes()
         self.problems = read_problems(train)
         self.validation = {path.stem: read_problems(path) for path in validation}
         if len(self.problems) < settings.prompts_per_update:
@@ -59,16 +61,20 @@ class Trainer:
         longest = max(settings.sampling.max_new_tokens, settings.validation_sampling.max_new_tokens)
         self.tokenizer = check_base_model(folder, settings.prompt, longest)
         self.prefix_id = prefix_token_id(self.tokenizer, settings.prompt.prefix_token)
-        self.model = checkpoints.load_model(folder)
+        self.model = checkpoints.load_model(folder, "cpu")
+        if settings.pack_rows:
+            pack_rows(self.model)
+        self.critic = self._build_critic(folder)
+        prepare(self.model, self.accelerator, settings.precision, settings.activation_checkpointing)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=settings.learning_rate,
             betas=settings.betas,
             eps=settings.eps,
             weight_decay=settings.weight_decay,
+            fused=self.accelerator.device.type == "cuda",  # no copies of all weights
         )
-        self.critic = self._build_critic(folder)
-        checkpoints.load_optimizer(folder, self.model, self.optimizer)
+        load_optimizer(folder, self.model, self.optimizer)
         self.sampler = build_sampler(
             settings.engine,
             self.model,
@@ -83,7 +89,7 @@ class Trainer:
         s = self.settings
         if s.critic is None:
             return None
-        critic = Critic(
+        return Critic(
             s.critic,
             self.model,
             self.accelerator,
@@ -91,10 +97,10 @@ class Trainer:
             betas=s.betas,
             eps=s.eps,
             micro_batch_tokens=s.micro_batch_tokens,
+            precision=s.precision,
+            activation_checkpointing=s.activation_checkpointing,
+            folder=folder if self.update >= s.first_update else None,
         )
-        if self.update >= s.first_update:
-            critic.load(folder)
-        return critic
 
     def run(self, output: Path, over: Callable[[], bool] = lambda: False) -> bool:
         """Train to the last update, then publish metrics, validation and kept checkpoints under `output`.
@@ -114,8 +120,7 @@ class Trainer:
             last = self.update == s.last_update
             stop = self._any_process(over()) and not last
             if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or last or stop:
-                if main:
-                    self.state.save(self.update, self.model, self.tokenizer, self.optimizer, self.critic)
+                self.state.save(self.update, self.model, self.tokenizer, self.optimizer, self.accelerator, self.critic)
                 self.accelerator.wait_for_everyone()
             if main:
                 self.state.write_progress(self.update)
@@ -152,6 +157,7 @@ class Trainer:
         )
         measured = measure_spaces(
             self.model,
+            self.accelerator,
             graded,
             self.prefix_id,
             s.measured_samples_per_prompt,

@@ -10,9 +10,11 @@ import json
 from pathlib import Path
 
 import pyarrow as pa
+from accelerate import Accelerator
 
 from prerl import checkpoints
 from prerl.files import delete, write_parquet
+from prerl.policy_files import save_checkpoint
 from prerl.train_settings import TrainSettings, fingerprint, validation_key
 
 
@@ -116,7 +118,7 @@ class TrainingState:
         if self.update >= s.first_update:
             return self.checkpoint(self.update)  # verified by _repair
         folder = checkpoints.verify(start)
-        moments = (folder / checkpoints.OPTIMIZER).is_file()
+        moments = bool(checkpoints.parts_of(checkpoints.OPTIMIZER, [path.name for path in folder.iterdir()]))
         if s.first_update > 1 and moments != (s.optimizer == "keep"):
             raise checkpoints.CheckpointError(
                 f"{start} does not fit the phase's `optimizer: {s.optimizer}` (`keep` needs AdamW moments, "
@@ -134,19 +136,19 @@ class TrainingState:
         progress = {"update": update, "first_update": s.first_update, "updates": s.last_update}
         checkpoints.write_json(self.root / checkpoints.PROGRESS, progress)
 
-    def save(self, update: int, model, tokenizer, optimizer, critic=None) -> None:
-        """Checkpoint of `update`; of those before it that nothing names only the last stays.
+    def save(self, update: int, model, tokenizer, optimizer, accelerator: Accelerator, critic=None) -> None:
+        """Checkpoint of `update`, by all processes; of those before it that nothing names only the last stays.
 
         Later ones are of a trajectory that this one replaces and go first: they must neither be gone on from nor push
         out this one's predecessor.
         """
-        folders = sorted((self.folder / "checkpoints").glob("update*"))
+        folders = sorted((self.folder / "checkpoints").glob("update*")) if accelerator.is_main_process else []
         numbers = {folder: int(folder.name.removeprefix("update")) for folder in folders}
         for folder in folders:
             if numbers[folder] > update:
                 checkpoints.remove_folder(folder)
         progress = self._progress(update)
-        checkpoints.save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, progress, critic)
+        save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, progress, accelerator, critic)
         for folder in [folder for folder in folders if numbers[folder] < update][:-1]:
             if numbers[folder] not in self.settings.kept_updates:
                 checkpoints.remove_folder(folder)
@@ -166,10 +168,11 @@ class TrainingState:
         for update in s.kept_updates:
             remedy = "start the job again, it makes this checkpoint anew"
             source = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
-            private = {checkpoints.MANIFEST, checkpoints.CRITIC, checkpoints.CRITIC_OPTIMIZER}
-            names = [path.name for path in source.iterdir() if path.name not in private]
+            names = {path.name for path in source.iterdir()} - {checkpoints.MANIFEST}
+            private = [checkpoints.CRITIC, checkpoints.CRITIC_OPTIMIZER]
             if update not in s.optimizer_updates:
-                names = [name for name in names if name != checkpoints.OPTIMIZER]
+                private.append(checkpoints.OPTIMIZER)
+            names -= {part for file in private for part in checkpoints.parts_of(file, names)}
             checkpoints.link_files(source, sorted(names), output / "checkpoints" / f"update{update:06d}")
             manifests[str(update)] = checkpoints.sha256_of(
                 output / "checkpoints" / f"update{update:06d}" / checkpoints.MANIFEST

@@ -2,14 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
 from prerl.advantages import nonzero_rows, of_tokens
 from prerl.logprobs import pack_micro_batches, response_logprobs
-from prerl.objectives import clip_fraction, clipped_surrogate
+from prerl.objectives import balanced_partition, clip_fraction, clipped_surrogate
+from prerl.packing import packs_rows
 from prerl.rollouts import GradedRollouts
+from prerl.sharding import clip_gradients
+
+NO_ROWS = ([[0]], [[0]])
+"""Contexts and responses of a micro-batch for a rank that has no row left."""
+
+
+def plan_micro_batches(lengths: list[int], max_tokens: int, ranks: int, packed: bool) -> list[list[list[int]]]:
+    """Row indices of each micro-batch of each rank, equally many micro-batches on every rank (none for no rows).
+
+    Padded: `pack_micro_batches` in turn. Packed: all micro-batches, over all ranks, of nearly equal token sums, in the
+    fewest steps that keep them within `max_tokens` (a longer row is alone). The last ones may be without a row.
+    """
+    if not packed:
+        batches = pack_micro_batches(lengths, max_tokens)
+        batches += [[]] * (-len(batches) % ranks)
+    else:
+        steps = -(-sum(lengths) // (max_tokens * ranks))
+        batches = balanced_partition(lengths, steps * ranks, equal_size=False) if steps else []
+        while any(len(batch) > 1 and sum(lengths[row] for row in batch) > max_tokens for batch in batches):
+            steps += 1
+            batches = balanced_partition(lengths, steps * ranks, equal_size=False)
+        batches.sort(key=lambda batch: -sum(lengths[row] for row in batch))
+    return [batches[rank::ranks] for rank in range(ranks)]
+
+
+def own_micro_batches(
+    model: torch.nn.Module,
+    accelerator: Accelerator,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    micro_batch_tokens: int,
+    rows: list[int] | None = None,
+) -> list[list[int]]:
+    """Of `rows` (default: all with a response) this process's share, in micro-batches.
+
+    An empty micro-batch is a pass over NO_ROWS: the other processes have rows then, and every pass is one of all.
+    """
+    rows = [row for row in (range(len(responses)) if rows is None else rows) if responses[row]]
+    lengths = [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
+    shares = plan_micro_batches(lengths, micro_batch_tokens, accelerator.num_processes, packs_rows(model))
+    return [[rows[i] for i in batch] for batch in shares[accelerator.process_index]]
 
 
 def policy_update(
@@ -30,17 +75,18 @@ def policy_update(
 
     advantages: one a row, [R], or one a token, a list of R tensors. Rows with weight or advantage 0 never reach the
     model. Without any other row the gradient is zero and the optimizer still steps, as the official code does (weight
-    decay and the decay of the moments go on). Raises FloatingPointError on a gradient, and so on a loss, that is not
-    finite, before the weights change.
+    decay and the decay of the moments go on). Processes share the rows, their gradients are summed. Raises
+    FloatingPointError on a gradient, and so on a loss, that is not finite, before the weights change.
     """
     counting = (weights_R != 0) & nonzero_rows(advantages)
     rows = [row for row in counting.nonzero()[:, 0].tolist() if responses[row]]
-    micro_batches = pack_micro_batches([len(contexts[r]) + len(responses[r]) - 1 for r in rows], micro_batch_tokens)
     model.train()
     optimizer.zero_grad(set_to_none=False)
     totals = torch.zeros(3, dtype=torch.double)  # loss, clipped tokens, tokens
-    for batch in micro_batches[accelerator.process_index :: accelerator.num_processes]:
-        chosen = [rows[i] for i in batch]
+    for chosen in own_micro_batches(model, accelerator, contexts, responses, micro_batch_tokens, rows):
+        if not chosen:
+            response_logprobs(model, *NO_ROWS).sum().mul(0.0).backward()
+            continue
         logprobs_N = response_logprobs(
             model, [contexts[row] for row in chosen], [responses[row] for row in chosen], temperature
         )
@@ -55,11 +101,9 @@ def policy_update(
     for parameter in model.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-        if accelerator.num_processes > 1:
-            parameter.grad = accelerator.reduce(parameter.grad, "sum")
     if accelerator.num_processes > 1:
         totals = accelerator.reduce(totals.to(accelerator.device), "sum").cpu()
-    grad_norm = torch.nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
+    grad_norm = clip_gradients(model.parameters(), grad_clip)
     if not torch.isfinite(grad_norm):  # a token whose loss is not finite makes it so
         raise FloatingPointError(
             f"the loss is {totals[0].item()} and the gradient norm {grad_norm.item()}: no step was taken and the state "
@@ -79,6 +123,7 @@ def policy_update(
 @torch.no_grad()
 def measure_spaces(
     model: PreTrainedModel,
+    accelerator: Accelerator,
     graded: GradedRollouts,
     prefix_id: int,
     samples_per_prompt: int,
@@ -97,8 +142,10 @@ def measure_spaces(
         if seen[group] <= samples_per_prompt:
             rows.append(row)
     responses = [graded.rollouts[row].token_ids for row in rows]
-    logp_yx = row_logprobs(model, [graded.contexts[row] for row in rows], responses, temperature, micro_batch_tokens)
-    logp_y = row_logprobs(model, [[prefix_id]] * len(rows), responses, temperature, micro_batch_tokens)
+    logp_yx, logp_y = (
+        row_logprobs(model, accelerator, contexts, responses, temperature, micro_batch_tokens)
+        for contexts in ([graded.contexts[row] for row in rows], [[prefix_id]] * len(rows))
+    )
     gaps_N = torch.cat(
         [(own - torch.tensor(graded.rollouts[row].logprobs)).abs() for row, own in zip(rows, logp_yx, strict=True)]
     )
@@ -113,18 +160,39 @@ def measure_spaces(
 
 def row_logprobs(
     model: PreTrainedModel,
+    accelerator: Accelerator,
     contexts: list[list[int]],
     responses: list[list[int]],
     temperature: float,
     micro_batch_tokens: int,
 ) -> list[torch.Tensor]:
-    """Log-probs of each row's response, one CPU tensor [tokens] a row, in row order, in micro-batches."""
-    lengths = [len(context) + len(response) - 1 for context, response in zip(contexts, responses, strict=True)]
-    result: dict[int, torch.Tensor] = {}
-    for batch in pack_micro_batches(lengths, micro_batch_tokens):
-        logprobs_N = response_logprobs(
-            model, [contexts[row] for row in batch], [responses[row] for row in batch], temperature
-        ).cpu()
-        parts = logprobs_N.split([len(responses[row]) for row in batch])
-        result.update(zip(batch, parts, strict=True))
+    """Log-probs of each row's response, one CPU tensor [tokens] a row, in row order; see `score_rows`."""
+
+    def score(contexts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
+        return response_logprobs(model, contexts, responses, temperature)
+
+    return score_rows(model, accelerator, score, contexts, responses, micro_batch_tokens)
+
+
+def score_rows(
+    model: torch.nn.Module,
+    accelerator: Accelerator,
+    score: Callable[[list[list[int]], list[list[int]]], torch.Tensor],
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    micro_batch_tokens: int,
+) -> list[torch.Tensor]:
+    """What `score`, a pass of `model`, gives for each response token: one CPU tensor [tokens] a row, in row order.
+
+    score(contexts, responses) is flat [N], row after row. The processes share the micro-batches; all get all rows.
+    """
+    result = {row: torch.zeros(0) for row, response in enumerate(responses) if not response}
+    for batch in own_micro_batches(model, accelerator, contexts, responses, micro_batch_tokens):
+        if not batch:
+            score(*NO_ROWS)
+            continue
+        scores_N = score([contexts[row] for row in batch], [responses[row] for row in batch]).cpu()
+        result.update(zip(batch, scores_N.split([len(responses[row]) for row in batch]), strict=True))
+    if accelerator.num_processes > 1:
+        result = dict(gather_object(list(result.items())))
     return [result[row] for row in range(len(responses))]
