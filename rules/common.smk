@@ -165,6 +165,18 @@ def engine():
     return {"name": rollouts["engine"], "kv_cache_gib": rollouts.get("kv_cache_gib")}
 
 
+def launcher(rule_name):
+    """How the rule's script is started: by python, or once for each GPU of the job.
+
+    The number of GPUs is looked up when the job runs: another number is no other command and reruns nothing. exec: a
+    shell that SIGTERM ends would take the job with it before that has saved.
+    """
+    if "gpu" not in SCALE["resources"].get(rule_name, {}):
+        return "OMP_NUM_THREADS={threads} exec python"
+    launch = "workflow_scripts/launch_ranks.py --gpus {resources.gpu} --"
+    return f"OMP_NUM_THREADS=$((({{threads}} + {{resources.gpu}} - 1) / {{resources.gpu}})) exec python {launch}"
+
+
 def sampling(max_new_tokens):
     """Block `sampling` of a job's settings (prerl.samplers.SamplingSettings)."""
     keys = ("temperature", "top_p", "batch_rows")

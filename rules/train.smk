@@ -60,8 +60,7 @@ rule train_policy:
     conda:
         "../envs/train.yaml"
     shell:
-        # exec: a shell that SIGTERM ends would take the job with it before that has saved
-        "OMP_NUM_THREADS={threads} exec python {input.code[0]} --settings {params.settings:q} --code {input.code}"
+        launcher("train_policy") + " {input.code[0]} --settings {params.settings:q} --code {input.code}"
         " --start {input.start} --train {input.train} --validation {input.validation}"
         " --state {params.state} --output {params.folder} > {log} 2>&1"
 

@@ -2,9 +2,6 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -222,61 +219,3 @@ def test_an_unknown_or_missing_setting_is_an_error(block, key):
     del missing["training"]["learning_rate"]
     with pytest.raises(TypeError, match="learning_rate"):
         TrainSettings.from_json(json.dumps(missing))
-
-
-def launch(shop, name, settings, processes, train=None):
-    """train_policy.py over gloo in `processes` processes; the output folder."""
-    output = shop.folder / name / "output"
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    launcher.append("--")  # or torchrun takes the script's --start for an abbreviation of its own --start-method
-    arguments = ["--settings", json.dumps(settings), "--code", shop.code, "--start", shop.base]
-    arguments += ["--train", train or shop.train, "--validation", *shop.validation]
-    arguments += ["--state", shop.folder / name / "state", "--output", output]
-    script = TESTS.parent / "workflow_scripts" / "train_policy.py"
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *launcher, script, *arguments]
-    done = subprocess.run([str(part) for part in command], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return output
-
-
-def assert_equal_runs(one, two):
-    """Moments after the first update are (1 - beta) times the gradient; weights go through Adam's division."""
-    for row, other in zip(metrics(one), metrics(two), strict=True):
-        assert row.keys() == other.keys()
-        for name, value in row.items():
-            equal = other[name] if isinstance(value, str) else pytest.approx(other[name], abs=1e-5, rel=1e-5)
-            assert value == equal, name
-    for update in (1, 2):
-        folders = [output / f"checkpoints/update{update:06d}" for output in (one, two)]
-        for file in ("model.safetensors", "optimizer.safetensors"):
-            ours, other = (load_file(folder / file) for folder in folders)
-            assert ours.keys() == other.keys()
-            assert max((ours[name] - other[name]).abs().max().item() for name in ours) <= 1e-6
-
-
-@pytest.mark.parametrize(
-    ("phase", "micro_batch_tokens"),
-    [(POSTTRAIN_ALL, 40), (PRETRAIN_NEGATIVE, 10_000)],  # the second: one micro-batch, so one process has no row
-    ids=["shared", "one process without a row"],
-)
-def test_two_processes_train_as_one(shop, phase, micro_batch_tokens):
-    settings = job(
-        {**phase, "last_update": 2},
-        {"eps": 1e-3, "micro_batch_tokens": micro_batch_tokens, "checkpoint_every": 1},
-        {"updates": [0, 2]},
-        kept_updates=[1, 2],
-        optimizer_updates=[1, 2],
-    )
-    name = phase["space"]
-    one, two = shop.run(f"one_{name}", settings), launch(shop, f"two_{name}", settings, 2)
-    assert_equal_runs(one, two)
-    assert pq.read_table(one / "validation.parquet") == pq.read_table(two / "validation.parquet")
-    assert all(row["rows_trained"] > 0 for row in metrics(one))
-
-
-def test_two_processes_without_any_advantage_do_not_hang(shop, tmp_path):
-    impossible = make_problems(tmp_path / "train.parquet", 8, answers="5")
-    settings = job({"last_update": 1}, validation={"updates": [1]}, kept_updates=[1], optimizer_updates=[1])
-    (row,) = metrics(launch(shop, "two_zero", settings, 2, train=impossible))
-    assert (row["grad_norm"], row["rows_trained"]) == (0.0, 0)

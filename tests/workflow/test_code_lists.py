@@ -7,7 +7,7 @@ import pytest
 from imports import SCRIPTS, imported_modules
 
 RULES = SCRIPTS.parent / "rules"
-RUNNERS = {"show_progress"}  # runs snakemake, is no job
+RUNNERS = {"show_progress", "launch_ranks"}  # run snakemake or a job's script, are no jobs
 
 
 def written_lists() -> dict[str, list[str]]:

@@ -1,6 +1,8 @@
 """Library of the PreRL/DSRL replication; the scripts beside it are thin and import it from their own folder."""
 
+import os
 import sys
+import time
 
 
 class UserError(Exception):
@@ -8,9 +10,17 @@ class UserError(Exception):
 
 
 def _show(kind, error, traceback) -> None:
-    """A script that ends in a UserError says its message; every other error keeps its traceback."""
-    if issubclass(kind, UserError):
-        print(f"error: {error}", file=sys.stderr)
+    """A script that ends in a UserError says its message; every other error keeps its traceback.
+
+    Of several processes (launch_ranks.py) one speaks: the first process before the others, which often have the same to
+    say, and a UserError before anything else, which often is that the connection to its process is lost. The end of the
+    one that has spoken ends the others while they wait.
+    """
+    user_error = issubclass(kind, UserError)
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        time.sleep((0 if user_error else 5) + (0 if os.environ["RANK"] == "0" else 2))
+    if user_error:
+        print(f"error: {error}", file=sys.__stderr__, flush=True)  # sys.stderr: torch puts the rank before the line
     else:
         sys.__excepthook__(kind, error, traceback)
 

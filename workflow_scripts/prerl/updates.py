@@ -26,16 +26,16 @@ def plan_micro_batches(lengths: list[int], max_tokens: int, ranks: int, packed: 
     Padded: `pack_micro_batches` in turn. Packed: all micro-batches, over all ranks, of nearly equal token sums, in the
     fewest steps that keep them within `max_tokens` (a longer row is alone). The last ones may be without a row.
     """
-    if not packed:
-        batches = pack_micro_batches(lengths, max_tokens)
-        batches += [[]] * (-len(batches) % ranks)
-    else:
+    if packed and lengths:
         steps = -(-sum(lengths) // (max_tokens * ranks))
-        batches = balanced_partition(lengths, steps * ranks, equal_size=False) if steps else []
+        batches = balanced_partition(lengths, steps * ranks, equal_size=False)
         while any(len(batch) > 1 and sum(lengths[row] for row in batch) > max_tokens for batch in batches):
             steps += 1
             batches = balanced_partition(lengths, steps * ranks, equal_size=False)
-        batches.sort(key=lambda batch: -sum(lengths[row] for row in batch))
+        batches = [batch for batch in sorted(batches, key=lambda batch: -sum(lengths[i] for i in batch)) if batch]
+    else:
+        batches = pack_micro_batches(lengths, max_tokens)
+    batches += [[]] * (-len(batches) % ranks)
     return [batches[rank::ranks] for rank in range(ranks)]
 
 

@@ -1,0 +1,118 @@
+"""train_policy.py in two processes over gloo: the run of one process, whichever number begins and whichever goes on."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+from prerl.checkpoints import is_moments, verify
+from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, metrics
+
+SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    return Workshop(tmp_path_factory.mktemp("processes"))
+
+
+def settings_of(phase: dict, **training) -> dict:
+    """Three updates, all kept with their moments; eps is large, so that Adam does not blow up what is rounding."""
+    return job(
+        {**phase, "last_update": 3},
+        {"eps": 1e-3, "checkpoint_every": 1, **training},
+        {"updates": [0, 3]},
+        kept_updates=[1, 2, 3],
+        optimizer_updates=[1, 2, 3],
+    )
+
+
+def launch(shop, name, settings):
+    """The finished launch_ranks.py of two train_policy.py, for the run `name`."""
+    arguments = ["--settings", json.dumps(settings), "--code", shop.code, "--start", shop.base]
+    arguments += ["--train", shop.train, "--validation", *shop.validation]
+    arguments += ["--state", shop.folder / name / "state", "--output", shop.folder / name / "output"]
+    command = [sys.executable, SCRIPTS / "launch_ranks.py", "--processes", "2", "--", SCRIPTS / "train_policy.py"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    command = [str(part) for part in (*command, *arguments)]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def trained(shop, name, settings):
+    """The output folder of two processes."""
+    done = launch(shop, name, settings)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return shop.folder / name / "output"
+
+
+def tensors_of(folder):
+    """All weights and moments of a checkpoint, however many files they lie in."""
+    files = sorted(verify(folder / "manifest.json").glob("*.safetensors"))
+    return {name: value for file in files for name, value in load_file(file).items()}, files
+
+
+def assert_equal_runs(one, two, updates=(1, 2, 3)):
+    """Moments after the first update are (1 - beta) times the gradient; weights go through Adam's division."""
+    for row, other in zip(metrics(one), metrics(two), strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            equal = other[name] if isinstance(value, str) else pytest.approx(other[name], abs=1e-5, rel=1e-5)
+            assert value == equal, name
+    assert pq.read_table(one / "validation.parquet") == pq.read_table(two / "validation.parquet")
+    for update in updates:
+        ours, other = (tensors_of(output / f"checkpoints/update{update:06d}")[0] for output in (one, two))
+        assert ours.keys() == other.keys()
+        assert max((ours[name] - other[name]).abs().max().item() for name in ours) <= 1e-6
+
+
+def forget(shop, name, other, update):
+    """The state of the run `name` as run `other`, as if it had been killed after `update`."""
+    shutil.copytree(shop.folder / name / "state", shop.folder / other / "state")
+    for folder in (shop.folder / other / "state").glob("*/"):
+        for number in range(update + 1, 4):
+            shutil.rmtree(folder / f"checkpoints/update{number:06d}")
+            (folder / f"metrics/update{number:06d}.json").unlink()
+
+
+@pytest.fixture(scope="module")
+def two(shop):
+    """Three updates of GRPO by two processes that share the micro-batches."""
+    return trained(shop, "two", settings_of(POSTTRAIN_ALL, micro_batch_tokens=40))
+
+
+def test_two_processes_train_as_one_and_write_in_parallel(shop, two):
+    one = shop.run("one", settings_of(POSTTRAIN_ALL, micro_batch_tokens=40))
+    assert_equal_runs(one, two)
+    _, files = tensors_of(two / "checkpoints/update000003")
+    assert [is_moments(file.name) for file in files] == [False, False, True, True]
+    sizes = [file.stat().st_size for file in files]
+    assert max(sizes[:2]) < 2 * min(sizes[:2]) and max(sizes[2:]) < 2 * min(sizes[2:])
+
+
+def test_one_process_goes_on_where_two_stopped(shop, two):
+    forget(shop, "two", "two_one", 2)
+    settings = settings_of(POSTTRAIN_ALL, micro_batch_tokens=40)
+    assert shop.trainer("two_one", settings).update == 2
+    assert_equal_runs(shop.run("two_one", settings), two)
+
+
+def test_two_processes_go_on_where_one_stopped_though_one_has_no_row(shop):
+    """One micro-batch an update: the second process has none."""
+    settings = settings_of(PRETRAIN_NEGATIVE, micro_batch_tokens=10_000)
+    one = shop.run("alone", settings)
+    assert all(row["rows_trained"] > 0 for row in metrics(one))
+    forget(shop, "alone", "joined", 1)
+    assert_equal_runs(one, trained(shop, "joined", settings))
+
+
+def test_an_error_of_all_processes_is_said_once(shop):
+    done = launch(shop, "refused", settings_of(POSTTRAIN_ALL, prompts_per_update=99))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    said = [line for line in done.stderr.splitlines() if "training.prompts_per_update 99" in line]
+    assert len(said) == 1 and said[0].startswith("error: ") and done.stderr.rstrip().endswith(said[0])

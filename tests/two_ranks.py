@@ -1,0 +1,147 @@
+"""Run by tests/test_sharding.py in two processes: updates of a sharded tiny model, what they give, into a folder."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from prerl.packing import pack_rows
+from prerl.policy_files import load_optimizer, save_checkpoint
+from prerl.samplers import SamplingSettings, TransformersSampler
+from prerl.sharding import full_parameters, prepare, start_processes
+from prerl.updates import policy_update, row_logprobs
+from tiny import EOS, TOKENIZER, random_ids, tiny_model
+
+ROWS = 11
+SETTINGS = {"clip": (0.2, 0.2), "temperature": 0.8, "micro_batch_tokens": 24, "grad_clip": 1e9}
+SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=12, batch_rows=8)
+CASES = {  # precision, activation checkpointing, packed rows, rows with an advantage
+    "padded": ("float32", False, False, ROWS),
+    "packed": ("float32", False, True, ROWS),
+    "packed checkpointing": ("float32", True, True, ROWS),
+    "padded one row": ("float32", False, False, 1),
+    "packed one row": ("float32", False, True, 1),
+    "no row": ("float32", False, True, 0),
+    "bfloat16": ("bfloat16", True, True, ROWS),
+}
+
+
+def batch(counting: int) -> tuple[list[list[int]], list[list[int]], torch.Tensor, torch.Tensor]:
+    """Contexts, responses, advantages and weights of ROWS rows of different lengths, of which `counting` count."""
+    generator = torch.Generator().manual_seed(5)
+    lengths = torch.randint(1, 13, (ROWS, 2), generator=generator).tolist()
+    contexts, responses = zip(*[[random_ids(generator, n) for n in row] for row in lengths], strict=True)
+    advantages_R = torch.randn(ROWS, generator=generator) * (torch.arange(ROWS) < counting)
+    weights_R = torch.full((ROWS,), 1.0 / sum(n for _, n in lengths), dtype=torch.double)
+    return list(contexts), list(responses), advantages_R, weights_R
+
+
+def make_policy(accelerator, precision, checkpointing, packed):
+    """(model, its AdamW)."""
+    model = tiny_model(3)
+    if packed:
+        pack_rows(model)
+    prepare(model, accelerator, precision, checkpointing)
+    return model, torch.optim.AdamW(model.parameters(), lr=1e-2, eps=1e-3)
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor, gathered where it is sharded."""
+    return tensor.full_tensor() if isinstance(tensor, dist.tensor.DTensor) else tensor
+
+
+def run_case(accelerator, precision, checkpointing, packed, counting):
+    """(model, optimizer, metrics, {"gradient"} of one update and {"logprobs"} before it)."""
+    model, optimizer = make_policy(accelerator, precision, checkpointing, packed)
+    contexts, responses, advantages_R, weights_R = batch(counting)
+    with torch.no_grad():
+        logprobs = row_logprobs(model, accelerator, contexts, responses, 0.8, 24)
+    metrics = policy_update(model, optimizer, accelerator, contexts, responses, advantages_R, weights_R, **SETTINGS)
+    gradient = torch.cat([whole(parameter.grad).reshape(-1) for parameter in model.parameters()])
+    return model, optimizer, metrics, {"gradient": gradient, "logprobs": torch.cat(logprobs)}
+
+
+def samples(sampler: TransformersSampler, rank: int = 0, ranks: int = 1) -> list[list[int]]:
+    """Token ids of this process's share of four prompts; the second process decodes longer prompts."""
+    prompts = [[20 + i] * (3 + 5 * i) for i in range(4)][rank::ranks]
+    return [rollout.token_ids for rollout in sampler.generate(prompts, [[7, 8]] * len(prompts), SAMPLING)]
+
+
+class Traffic:
+    """Dtypes of what is gathered and reduced meanwhile."""
+
+    def __init__(self) -> None:
+        self.dtypes = {"gathered": set(), "reduced": set()}
+        for kind, name in (("gathered", "all_gather_single"), ("reduced", "reduce_scatter_single")):
+            self.watch(kind, name, dist.__dict__[name])
+
+    def watch(self, kind, name, function) -> None:
+        """Note the output's dtype of every call."""
+
+        def noting(*arguments, **keywords):
+            output = arguments[0] if arguments else keywords.get("output_tensor", keywords.get("output"))
+            self.dtypes[kind].add(str(output.dtype))
+            return function(*arguments, **keywords)
+
+        setattr(dist, name, noting)
+
+    def seen(self) -> dict[str, list[str]]:
+        """The dtypes since the last call."""
+        result = {kind: sorted(dtypes) for kind, dtypes in self.dtypes.items()}
+        for dtypes in self.dtypes.values():
+            dtypes.clear()
+        return result
+
+
+def main(folder: Path) -> None:
+    accelerator = start_processes()
+    main_process = accelerator.is_main_process
+    traffic = Traffic()
+    said = {}
+    for case in CASES:
+        traffic.seen()
+        model, optimizer, metrics, tensors = run_case(accelerator, *CASES[case])
+        first = next(model.parameters())
+        state = optimizer.state[first]
+        said[case] = metrics | {
+            "traffic": traffic.seen(),
+            "kept": sorted({str(value.dtype) for value in (first, first.grad, state["exp_avg"], state["exp_avg_sq"])}),
+            "shard": list(first.to_local().shape),
+        }
+        if main_process:
+            save_file(tensors, folder / f"{case}.safetensors")
+    # the model of the last case goes on: its checkpoint, its copy for sampling, its moments read back
+    save_checkpoint(folder / "checkpoint", model, TOKENIZER, optimizer, {"update": 1}, accelerator)
+    weights = {name: value.cpu() for name, value in full_parameters(model)}
+    moments = {
+        f"{name}|{key}": whole(optimizer.state[p][key])
+        for name, p in model.named_parameters()
+        for key in ("step", "exp_avg", "exp_avg_sq")
+    }
+    accelerator.wait_for_everyone()
+    again, other = make_policy(accelerator, "bfloat16", True, True)
+    load_optimizer(folder / "checkpoint", again, other)
+    said["read back"] = all(
+        torch.equal(whole(value), moments[f"{name}|{key}"])
+        for name, p in again.named_parameters()
+        for key, value in other.state[p].items()
+    )
+    model, optimizer = make_policy(accelerator, "float32", False, False)
+    sampler = TransformersSampler(model, EOS)
+    said["samples"] = [samples(sampler, accelerator.process_index, 2)]
+    policy_update(model, optimizer, accelerator, *batch(ROWS), **SETTINGS)
+    sampler.sync_weights(model)
+    said["samples"].append(samples(sampler, accelerator.process_index, 2))
+    if main_process:
+        save_file(weights | moments, folder / "gathered.safetensors")
+    (folder / f"rank{accelerator.process_index}.json").write_text(json.dumps(said))
+    accelerator.wait_for_everyone()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
