@@ -54,13 +54,15 @@ def said(folder):
 
 @pytest.fixture(scope="module")
 def plain(accelerator):
-    """Metrics and tensors of an update by one process of the plain model, by rows that count."""
-    return {counting: run_case(accelerator, "float32", False, False, counting)[2:] for counting in (ROWS, 1, 0)}
+    """Metrics and tensors of an update by one process, plain model, padded rows, all logits at once; by case."""
+    plain = {case: ("float32", False, False, *rest) for case, (_, _, _, *rest) in CASES.items()}
+    results = {how: run_case(accelerator, *how)[2:] for how in set(plain.values())}
+    return {case: results[how] for case, how in plain.items()}
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "bfloat16"])
 def test_shards_have_the_gradient_of_one_process(folder, said, plain, case):
-    metrics, tensors = plain[CASES[case][-1]]
+    metrics, tensors = plain[case]
     sharded = load_file(folder / f"{case}.safetensors")
     assert (tensors["gradient"].abs().max().item() > 1e-2) is (CASES[case][-1] > 0)
     assert (sharded["gradient"] - tensors["gradient"]).abs().max() <= 1e-6
@@ -92,7 +94,7 @@ def one_process(accelerator):
 
 
 def test_bfloat16_is_close_to_float32_on_one_process_and_on_two(folder, plain, one_process):
-    _, expected = plain[ROWS]
+    _, expected = plain["bfloat16"]
     one = run_case(one_process, *CASES["bfloat16"])[-1]
     for tensors in (load_file(folder / "bfloat16.safetensors"), one):
         error, difference = close_to(tensors, expected)
@@ -106,7 +108,7 @@ def test_one_process_in_bfloat16_saves_the_plain_files_and_goes_on(one_process, 
     assert {"model.safetensors", "optimizer.safetensors"} < names and "model.safetensors.index.json" not in names
     loaded = dict(load_model(tmp_path / "checkpoint").named_parameters())
     assert all(torch.equal(loaded[name], value) for name, value in full_parameters(model))
-    again, other = make_policy(one_process, *CASES["bfloat16"][:3])
+    again, other = make_policy(one_process, *CASES["bfloat16"][:4])
     load_optimizer(tmp_path / "checkpoint", again, other)
     for parameter, same in zip(model.parameters(), again.parameters(), strict=True):
         for key, value in optimizer.state[parameter].items():
@@ -133,7 +135,7 @@ def test_the_shards_files_are_a_transformers_folder_bitwise_and_any_number_of_pr
 
 
 def test_each_process_samples_from_a_copy_that_follows_the_weights(accelerator, said):
-    model, optimizer = make_policy(accelerator, "float32", False, False)
+    model, optimizer = make_policy(accelerator)
     for turn in (0, 1):
         expected = samples(TransformersSampler(model, EOS))
         assert [said[row // 2 % 2]["samples"][turn][row // 4 * 2 + row % 2] for row in range(8)] == expected

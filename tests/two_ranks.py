@@ -10,24 +10,26 @@ import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
+import prerl.logprobs
+from prerl.miniature import build_model
 from prerl.packing import pack_rows
 from prerl.policy_files import load_optimizer, save_checkpoint
 from prerl.samplers import SamplingSettings, TransformersSampler
 from prerl.sharding import full_parameters, prepare, start_processes
 from prerl.updates import policy_update, row_logprobs
-from tiny import EOS, TOKENIZER, random_ids, tiny_model
+from tiny import ARCHITECTURE, EOS, TOKENIZER, VOCABULARY, random_ids
 
 ROWS = 11
 SETTINGS = {"clip": (0.2, 0.2), "temperature": 0.8, "micro_batch_tokens": 24, "grad_clip": 1e9}
 SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=12, batch_rows=8)
-CASES = {  # precision, activation checkpointing, packed rows, rows with an advantage
-    "padded": ("float32", False, False, ROWS),
-    "packed": ("float32", False, True, ROWS),
-    "packed checkpointing": ("float32", True, True, ROWS),
-    "padded one row": ("float32", False, False, 1),
-    "packed one row": ("float32", False, True, 1),
-    "no row": ("float32", False, True, 0),
-    "bfloat16": ("bfloat16", True, True, ROWS),
+CASES = {  # precision, activation checkpointing, packed rows, tied embeddings, rows with an advantage
+    "padded": ("float32", False, False, True, ROWS),
+    "packed": ("float32", False, True, True, ROWS),
+    "checkpointing, untied": ("float32", True, True, False, ROWS),
+    "padded, one row": ("float32", False, False, True, 1),
+    "packed, one row": ("float32", False, True, True, 1),
+    "no row": ("float32", False, True, True, 0),
+    "bfloat16": ("bfloat16", True, True, True, ROWS),
 }
 
 
@@ -41,9 +43,9 @@ def batch(counting: int) -> tuple[list[list[int]], list[list[int]], torch.Tensor
     return list(contexts), list(responses), advantages_R, weights_R
 
 
-def make_policy(accelerator, precision, checkpointing, packed):
+def make_policy(accelerator, precision="float32", checkpointing=False, packed=False, tied=True):
     """(model, its AdamW)."""
-    model = tiny_model(3)
+    model = build_model(ARCHITECTURE | {"tie_word_embeddings": tied}, TOKENIZER, 3)
     if packed:
         pack_rows(model)
     prepare(model, accelerator, precision, checkpointing)
@@ -55,9 +57,10 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, dist.tensor.DTensor) else tensor
 
 
-def run_case(accelerator, precision, checkpointing, packed, counting):
+def run_case(accelerator, *case):
     """(model, optimizer, metrics, {"gradient"} of one update and {"logprobs"} before it)."""
-    model, optimizer = make_policy(accelerator, precision, checkpointing, packed)
+    *how, counting = case
+    model, optimizer = make_policy(accelerator, *how)
     contexts, responses, advantages_R, weights_R = batch(counting)
     with torch.no_grad():
         logprobs = row_logprobs(model, accelerator, contexts, responses, 0.8, 24)
@@ -102,6 +105,7 @@ def main(folder: Path) -> None:
     accelerator = start_processes()
     main_process = accelerator.is_main_process
     traffic = Traffic()
+    prerl.logprobs.CHUNK_LOGITS["cpu"] = 5 * VOCABULARY  # every micro-batch in several chunks
     said = {}
     for case in CASES:
         traffic.seen()
@@ -124,14 +128,14 @@ def main(folder: Path) -> None:
         for key in ("step", "exp_avg", "exp_avg_sq")
     }
     accelerator.wait_for_everyone()
-    again, other = make_policy(accelerator, "bfloat16", True, True)
+    again, other = make_policy(accelerator, "bfloat16")
     load_optimizer(folder / "checkpoint", again, other)
     said["read back"] = all(
         torch.equal(whole(value), moments[f"{name}|{key}"])
         for name, p in again.named_parameters()
         for key, value in other.state[p].items()
     )
-    model, optimizer = make_policy(accelerator, "float32", False, False)
+    model, optimizer = make_policy(accelerator)
     sampler = TransformersSampler(model, EOS)
     said["samples"] = [samples(sampler, accelerator.process_index, 2)]
     policy_update(model, optimizer, accelerator, *batch(ROWS), **SETTINGS)

@@ -44,6 +44,11 @@ def packed_options(lengths: list[int], device: torch.device) -> dict:
     }
 
 
+def fits_flash_attention(query: torch.Tensor) -> bool:
+    """Whether torch's variable-length attention has a kernel for it."""
+    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -65,7 +70,7 @@ def packed_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     if sliding_window is not None:
         raise UserError("training.pack_rows: true knows full attention only, this model has sliding windows: set false")
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
+    if fits_flash_attention(query):
         output_THD = varlen_attn(
             *(states[0].transpose(0, 1) for states in (query, key, value)),
             cu_seq_lens_q,
