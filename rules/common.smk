@@ -82,6 +82,7 @@ MODULES = {
         "checkpoints",
         "critic",
         "files",
+        "importance",
         "logprobs",
         "objectives",
         "packing",

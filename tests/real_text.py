@@ -49,6 +49,7 @@ TRAINING = {
     "clip_high": 0.2,
     "checkpoint_every": 1,
     "max_gap_nats": 1e-3,
+    "importance_cap": None,
     "micro_batch_tokens": 4096,
     "measured_samples_per_prompt": 2,
     "precision": "float32",

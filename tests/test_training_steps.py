@@ -157,7 +157,7 @@ class ShiftedSampler(TransformersSampler):
 @pytest.mark.parametrize("shift", [0.02, -0.02])
 def test_a_gap_between_sampler_and_trainer_stops_the_run_before_the_step(shop, shift):
     trainer = shop.trainer("gap", job())
-    trainer.sampler = ShiftedSampler(trainer.model, EOS)
+    trainer.sampler = ShiftedSampler(trainer.model, [EOS])
     trainer.sampler.shift = shift
     before = copy.deepcopy(trainer.model.state_dict())
     with pytest.raises(UserError, match="sampler and trainer differ.*training.max_gap_nats 0.01"):

@@ -19,10 +19,11 @@ import pyarrow as pa
 import torch
 
 from prerl import UserError, checkpoints
-from prerl.advantages import gae_advantages, outcome_advantages
+from prerl.advantages import gae_advantages, nonzero_rows, outcome_advantages
 from prerl.base_model import check_base_model
 from prerl.critic import Critic
 from prerl.files import read_problems
+from prerl.importance import importance_weights, weighted_advantages
 from prerl.objectives import Objective, counting_rows, row_weights
 from prerl.packing import pack_rows
 from prerl.policy_files import load_optimizer
@@ -32,7 +33,7 @@ from prerl.samplers import build_sampler, sample_seed
 from prerl.sharding import prepare, start_processes
 from prerl.train_settings import TrainSettings
 from prerl.training_state import TrainingState
-from prerl.updates import measure_spaces, policy_update
+from prerl.updates import measure_spaces, policy_update, row_logprobs
 
 NOTHING_TRAINED = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "tokens_trained": 0, "rows_trained": 0}
 """Metrics of the policy in an update that trains the critic alone."""
@@ -200,6 +201,10 @@ class Trainer:
             advantages, valued = self._train_critic(graded, contexts, responses)
             if self.critic.updates() <= s.critic.warmup_updates:
                 return NOTHING_TRAINED | valued
+        weights_R = token_mean_weights(graded, responses, advantages, objective)
+        if s.importance_cap is not None:
+            advantages, corrected = self._correct(graded, responses, advantages)
+            valued |= corrected
         trained = policy_update(
             self.model,
             self.optimizer,
@@ -207,13 +212,32 @@ class Trainer:
             contexts,
             responses,
             advantages,
-            token_mean_weights(graded, responses, advantages, objective),
+            weights_R,
             clip=(objective.clip_low, objective.clip_high),
             temperature=s.sampling.temperature,
             micro_batch_tokens=s.micro_batch_tokens,
             grad_clip=s.grad_clip,
         )
         return trained | valued
+
+    @torch.no_grad()
+    def _correct(
+        self, graded: GradedRollouts, responses: list[list[int]], advantages: torch.Tensor | list[torch.Tensor]
+    ) -> tuple[list[torch.Tensor], dict]:
+        """Advantages by token under the weights of prerl.importance, and their metrics; takes one more forward pass."""
+        s = self.settings
+        rows = [row for row in nonzero_rows(advantages).nonzero()[:, 0].tolist() if responses[row]]
+        if not rows:
+            return advantages, {"importance_mean": None, "importance_cut": None}
+        own = [responses[row] for row in rows]
+        contexts = [graded.contexts[row] for row in rows]
+        trainer = row_logprobs(self.model, contexts, own, s.sampling.temperature, s.micro_batch_tokens)
+        sampler = [
+            torch.tensor(graded.rollouts[row].logprobs[: len(response)])
+            for row, response in zip(rows, own, strict=True)
+        ]
+        weights, measured = importance_weights(trainer, sampler, s.importance_cap)
+        return weighted_advantages(advantages, rows, weights, [len(response) for response in responses]), measured
 
     def _train_critic(
         self, graded: GradedRollouts, contexts: list[list[int]], responses: list[list[int]]
