@@ -3,38 +3,26 @@ half-published, no byte of a file fetched twice, and the rerun ends with the rig
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections import namedtuple
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
 
-import download_model
+import prerl.downloads
 import prerl.hub
-from hub_server import REPOSITORY, REVISION, TOKEN, Hub, hub_of
-from prerl import UserError
+from hub_job import LEFT, SHARDS, TAKEN, Job
+from hub_server import REPOSITORY, REVISION, TOKEN, hub_of
 from prerl.checkpoints import load_model, verify
 from prerl.downloads import DownloadError
 from prerl.hub import HubModel, published
 from prerl.miniature import build_model
-from prerl.shapes import Shape
-from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY
-
-ROOT = Path(__file__).parents[1]
-PROMPT = {"system": None, "enable_thinking": False, "prefix_token": "<|im_start|>", "max_prompt_tokens": 64}
-SHAPE = {key: (ARCHITECTURE | {"vocab_size": VOCABULARY})[key] for key in Shape.__annotations__}
-SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-TAKEN = {*SHARDS, "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer.json"}
-TAKEN |= {"tokenizer_config.json", "chat_template.jinja"}
-LEFT = {"modeling_tiny.py", "pytorch_model.bin", "training_args.pt", "README.md", "consolidated.safetensors"}
+from tiny import ARCHITECTURE, TOKENIZER
 
 
 @pytest.fixture(scope="module")
@@ -66,63 +54,6 @@ def hub(repository, tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home/token"))
         yield server
-
-
-@dataclass
-class Job:
-    """One job's folders; run() calls the script as its rule does, in this process."""
-
-    folder: Path
-    repository: str = REPOSITORY
-    revision: str = REVISION
-    prefix: str = "<|im_start|>"
-    shape: dict = field(default_factory=dict)
-    timeout_s: float = 20
-
-    @property
-    def model(self) -> Path:
-        return self.folder / "model"
-
-    @property
-    def state(self) -> Path:
-        return self.folder / "state"
-
-    def arguments(self) -> list[str]:
-        prompt = PROMPT | {"prefix_token": self.prefix}
-        settings = {"model": "tiny", "repository": self.repository, "architecture": SHAPE | self.shape}
-        settings |= {"prompt": prompt, "max_new_tokens": 90}
-        folders = ["--state", str(self.state), "--manifest", str(self.model / "manifest.json")]
-        patience = ["--timeout-s", str(self.timeout_s), "--backoff-s", "0.01"]
-        return ["--revision", self.revision, "--settings", json.dumps(settings), *folders, *patience]
-
-    def run(self, monkeypatch) -> str:
-        """The message with which the script ends; "" for success."""
-        monkeypatch.setattr(sys, "argv", ["download_model.py", *self.arguments()])
-        try:
-            download_model.main()
-        except UserError as error:
-            return str(error)
-        return ""
-
-    def start(self, hub: Hub, **environment: str) -> subprocess.Popen[str]:
-        """The script as a process of its own."""
-        return subprocess.Popen(
-            [sys.executable, "workflow_scripts/download_model.py", *self.arguments()],
-            cwd=ROOT,
-            env={**os.environ, "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(self.folder / "home"), **environment},
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-
-    def is_whole(self, repository: Path) -> bool:
-        """The right files under a right manifest, and nothing left beside them."""
-        files = {file.name: file.read_bytes() for file in verify(self.model / "manifest.json").iterdir()}
-        source = json.loads(files.pop("source.json"))
-        del files["manifest.json"]
-        right = files == {name: (repository / name).read_bytes() for name in TAKEN}
-        alone = not self.state.exists() and not [f for f in self.folder.iterdir() if f.name.startswith(".")]
-        return right and alone and source == {"repository": REPOSITORY, "revision": REVISION}
 
 
 @pytest.fixture
@@ -373,6 +304,19 @@ def test_the_disk_is_looked_at_before_the_first_byte(job, hub, repository, monke
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, needed))
         assert job.run(patch) == "" and job.is_whole(repository)
+
+
+def test_a_disk_that_fills_up(job, hub, repository, monkeypatch):
+    def full(response, partial, mode):
+        partial.write_bytes(response.raw.read(1000))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(prerl.downloads, "_append", full)
+        message = job.run(patch)
+    assert message.startswith(f"{job.model}: [Errno 28] No space left on device; make room on the disk")
+    assert not job.model.exists()
+    assert job.run(monkeypatch) == "" and job.is_whole(repository)
 
 
 def test_what_arrived_needs_no_room_again(job, hub, repository, monkeypatch):
