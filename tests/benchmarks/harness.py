@@ -89,14 +89,19 @@ def report(script: str, title: str, *parts: str) -> None:
     (RESULTS / f"{Path(script).stem}.md").write_text(text, encoding="utf-8")
 
 
-def miniature() -> dict:
+def block(scale: str) -> dict:
     """The scale's block of config.yaml, checked and complete, as the workflow reads it."""
     import yaml
 
     from prerl.config import read_config
 
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": "miniature"}
+    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": scale}
     return read_config(config, ROOT / "rules/config.schema.yaml")
+
+
+def miniature() -> dict:
+    """The block of the scale miniature."""
+    return block("miniature")
 
 
 def architecture(**changes) -> dict:

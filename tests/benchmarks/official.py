@@ -22,7 +22,7 @@ def full_logprobs(
     """Log-probs of the response tokens, flat [N] float32, from the logits of every position of every row."""
     rows = [context + response for context, response in zip(contexts, responses, strict=True)]
     width = max(map(len, rows))
-    ids_BT = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    ids_BT = torch.tensor([row + [0] * (width - len(row)) for row in rows], device=model.device)
     logits_BTV = model(input_ids=ids_BT, use_cache=False).logits.float() / temperature
     logprobs_BTV = torch.log_softmax(logits_BTV[:, :-1], dim=-1)
     logprobs_BT = logprobs_BTV.gather(2, ids_BT[:, 1:, None])[:, :, 0]
