@@ -14,6 +14,7 @@ from prerl.methods import (
     scheduled_updates,
     warmup_values,
 )
+from prerl.results import LABELS
 
 SCHEMA = ROOT / "rules/config.schema.yaml"
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
@@ -70,6 +71,10 @@ def test_phase_settings_default_to_the_scale_and_change_alone():
     changed = resolve_methods(block_of("paper", {"methods": {"grpo": {"phases": [phase]}}}))
     assert changed["grpo"].phases[0].settings == PhaseSettings("posttrain", "all", 0.5, True, False, "fresh")
     assert {name for name in paper if paper[name] != changed[name]} == {"grpo"}
+
+
+def test_every_method_has_a_name_for_tables():
+    assert set(CONFIG["methods"]) < set(LABELS)
 
 
 def test_an_estimator_brings_its_own_settings_and_no_others():
