@@ -1,4 +1,4 @@
-# make miniature · make smoke · make test · make lint · make bench — each installs .venv first, from requirements.txt.
+# make miniature · make smoke · make test · make test-slurm · make lint · make bench — each installs .venv first, from requirements.txt.
 PYTHON ?= python3.11
 CORES ?= 2
 VENV := .venv
@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: miniature smoke test lint bench
+.PHONY: miniature smoke test test-slurm lint bench
 .DEFAULT_GOAL := miniature
 
 miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/report.html
@@ -16,8 +16,11 @@ smoke: $(VENV)/installed  ## the same DAG in minutes, numbers without meaning: r
 	python workflow_scripts/show_progress.py --scale smoke --cores $(CORES)
 
 test: $(VENV)/installed .venv-vllm/installed
-	python -m pytest -q tests
+	python -m pytest -q tests --ignore=tests/slurm
 	.venv-vllm/bin/python -m pytest -q tests/vllm_engine
+
+test-slurm: $(VENV)/installed .venv-slurm/installed  ## on a SLURM cluster that it starts and stops; as root, on Debian
+	python -m pytest -q -o tmp_path_retention_policy=failed tests/slurm
 
 lint: $(VENV)/installed
 	ruff check .

@@ -1,0 +1,256 @@
+"""Faults of a running training job: each ends with the results of the undisturbed run, and says what was done again.
+
+Every fault has a checkout and a snakemake of its own; three run at a time. Those that touch a whole node run alone.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import pytest
+from virtual_cluster import (
+    FAULT_TABLE,
+    HERE,
+    RUN,
+    SMOKE,
+    STATE,
+    TARGET,
+    Checkout,
+    processes_of,
+    say,
+    trainer_of,
+    wait_for,
+)
+
+UPDATES, EVERY = 60, 10  # 20 s on an idle core
+SCALE = SMOKE | {
+    "training": {"updates": UPDATES, "prompts_per_update": 8, "checkpoint_every": EVERY},
+    "validation": {"samples": 1, "max_new_tokens": 48, "schedule": [{"every": 20, "until": "end"}]},
+}
+AT = 15  # the update at which most faults come
+
+
+def undisturbed(checkout: Checkout, cluster) -> None:
+    checkout.run(TARGET)
+
+
+def scancel(checkout: Checkout, cluster) -> None:
+    """It saves when it is told to end."""
+    snakemake = checkout.start(TARGET)
+    checkout.train_until(snakemake, AT)
+    say("scancel", checkout.running()["id"])
+    checkout.finish(snakemake)
+    states = [job["State"].split()[0] for job in checkout.trainings()]
+    assert states == ["CANCELLED", "COMPLETED"]
+
+
+def time_limit(checkout: Checkout, cluster) -> None:
+    """A limit of a minute, of which a third is left for training."""
+    checkout.run(TARGET, "--set-resources", "train_policy:runtime=1")
+    jobs = checkout.trainings()
+    assert {job["Timelimit"] for job in jobs} == {"00:01:00"}
+    assert [job["State"] for job in jobs[:-1]] == ["FAILED"] * (len(jobs) - 1) and len(jobs) > 1  # none is TIMEOUT
+    assert checkout.logs().count("error: the time limit is near: update ") == len(jobs) - 1
+
+
+def killed_while_writing(checkout: Checkout, cluster) -> None:
+    """SIGKILL to the trainer while a checkpoint has its temporary name."""
+    snakemake = checkout.start(TARGET)
+    checkout.train_until(snakemake, 5)
+    (folder,) = (checkout.folder / STATE).glob("*/checkpoints")
+    trainer = trainer_of(checkout.running()["id"])
+    for _ in range(5):
+        wait_for(lambda: list(folder.glob(".update*.tmp*")), "a checkpoint being written", pause_s=0.0005)
+        os.kill(trainer, signal.SIGSTOP)  # to look
+        if list(folder.glob(".update*.tmp*")):
+            break
+        os.kill(trainer, signal.SIGCONT)  # it was faster
+    os.kill(trainer, signal.SIGKILL)
+    checkout.finish(snakemake)
+    assert [job["State"] for job in checkout.trainings()] == ["FAILED", "COMPLETED"]
+    assert not list(folder.glob(".update*.tmp*"))
+
+
+def damaged_checkpoint(checkout: Checkout, cluster) -> None:
+    """A byte of the newest checkpoint changes between two attempts."""
+    snakemake = checkout.start(TARGET)
+    checkout.train_until(snakemake, 2 * EVERY + 2)
+    job = checkout.running()["id"]
+    say("scancel", job)
+    wait_for(lambda: not processes_of(job), "the end of the job")
+    newest = max((checkout.folder / STATE).glob("*/checkpoints/update*"))
+    weights = newest / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    checkout.finish(snakemake)
+    said = checkout.logs()
+    assert f"{newest.name}/model.safetensors is damaged" in said
+    assert "Going on from the checkpoint of update 20: updates 21 to " in said
+
+
+def snakemake_killed(checkout: Checkout, cluster) -> None:
+    """kill -9 on the login node while the job runs; the next snakemake submits it again, and its lock waits for it."""
+    first = checkout.start(TARGET)
+    checkout.train_until(first, AT)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert not (checkout.folder / RUN / "checkpoints/manifest.json").exists()
+    locked = checkout.start(TARGET)
+    assert locked.wait(timeout=120) == 1
+    checkout.run("--unlock")
+    checkout.run(TARGET)
+    jobs = checkout.trainings()
+    assert jobs[0]["State"] == jobs[-1]["State"] == "COMPLETED"
+    assert "LockException" in checkout.said()
+    if len(jobs) > 2:  # the second came while the first still ran
+        assert {job["State"] for job in jobs[1:-1]} == {"FAILED"}
+        assert f"{STATE} is in use by process " in checkout.logs()
+
+
+def full_disk(checkout: Checkout, cluster) -> None:
+    """The state lies on a disk that has room for two checkpoints."""
+    state = checkout.folder / "results/smoke/state"
+    state.mkdir()
+    say("mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(state))
+    try:
+        snakemake = checkout.start(TARGET)
+        wait_for(lambda: "Trying to restart job" in checkout.said(), "the first attempt's end")
+        assert "No space left on device" in checkout.logs()
+        say("mount", "-o", "remount,size=200m", str(state))
+        checkout.finish(snakemake)
+        copy = checkout.folder / "state"
+        shutil.copytree(state, copy)
+    finally:
+        say("umount", str(state))
+    shutil.rmtree(state)
+    copy.rename(state)
+
+
+def two_runs(checkout: Checkout, cluster) -> None:
+    """A second snakemake in the checkout ends at once, says why and submits nothing."""
+    first = checkout.start(TARGET)
+    checkout.train_until(first, 5)
+    second = checkout.start(TARGET)
+    assert second.wait(timeout=120) == 1
+    assert "Error: Directory cannot be locked." in checkout.said()
+    assert f"in the following directory:\n{checkout.folder}" in checkout.said()
+    assert first.poll() is None
+    checkout.finish(first)
+    assert len(checkout.trainings()) == 1
+
+
+def late_files(checkout: Checkout, cluster) -> None:
+    """The login node sees what a node wrote ten seconds late: its view of the run's folder is another folder."""
+    truth, view = checkout.folder / RUN, checkout.folder / "view"
+    for folder in (truth, view):
+        folder.mkdir(parents=True)
+    mounted = f'mount --bind "{view}" "{truth}" && exec "$@"'
+    snakemake = checkout.start(TARGET, before=("unshare", "--mount", "sh", "-c", mounted, "sh"))
+    wait_for(lambda: (truth / "checkpoints/manifest.json").exists(), "the job's outputs")
+    time.sleep(10)
+    assert snakemake.poll() is None
+    shutil.copytree(truth, view, dirs_exist_ok=True)
+    checkout.finish(snakemake)
+    assert len(checkout.trainings()) == 1
+
+
+def preempted(checkout: Checkout, cluster) -> None:
+    """A job of a partition that comes first takes the whole node: SLURM queues the training again under its id."""
+    snakemake = checkout.start(TARGET)
+    checkout.train_until(snakemake, AT)
+    job = checkout.running()
+    urgent = ["--partition=urgent", "--account=lab", f"--nodelist={job['node']}", "--exclusive", "--time=1"]
+    say("sbatch", *urgent, "--output=/dev/null", "--wrap=sleep 3")
+    checkout.finish(snakemake)
+    assert [(line["JobID"], line["State"]) for line in checkout.trainings("--duplicates")] == [
+        (job["id"], "PREEMPTED"),
+        (job["id"], "COMPLETED"),
+    ]
+
+
+def node_down(checkout: Checkout, cluster) -> None:
+    """A node loses its power: its daemon and all of the job's processes are gone, SLURM takes the other node."""
+    snakemake = checkout.start(TARGET)
+    checkout.train_until(snakemake, AT)
+    job = checkout.running()
+    daemon = cluster / f"run/slurmd.{job['node']}.pid"
+    for pid in [int(daemon.read_text()), *processes_of(job["id"])]:
+        os.kill(pid, signal.SIGKILL)
+    say("scontrol", "update", f"NodeName={job['node']}", "State=DOWN", "Reason=power")
+    try:
+        checkout.finish(snakemake)
+    finally:
+        daemon.unlink()
+        subprocess.run([HERE / "cluster.sh", "node", cluster, job["node"]], check=True)
+        say("scontrol", "update", f"NodeName={job['node']}", "State=RESUME")
+    lines = checkout.trainings("--duplicates")
+    assert [(line["JobID"], line["State"]) for line in lines] == [(job["id"], "NODE_FAIL"), (job["id"], "COMPLETED")]
+    assert lines[0]["NodeList"] != lines[1]["NodeList"]
+
+
+# name: (the fault, updates that are done again at most)
+TOGETHER = {
+    "undisturbed": (undisturbed, 0),
+    "scancel": (scancel, 0),
+    "time limit": (time_limit, 0),
+    "SIGKILL while a checkpoint is written": (killed_while_writing, EVERY),
+    "newest checkpoint damaged": (damaged_checkpoint, EVERY),
+    "snakemake killed": (snakemake_killed, 0),
+    "disk full": (full_disk, EVERY),
+    "two runs in one checkout": (two_runs, 0),
+    "files seen late": (late_files, 0),
+}
+ALONE = {"preemption": (preempted, 0), "node down": (node_down, EVERY)}
+
+
+@dataclass
+class Outcome:
+    """What a fault ended in."""
+
+    results: dict
+    redone: int
+    jobs: int
+
+
+def play(base: Checkout, cluster, name: str) -> Outcome:
+    """Let a fault happen in a checkout of its own."""
+    fault = (TOGETHER | ALONE)[name][0]
+    checkout = base.copy(name.replace(" ", "_"), SCALE)
+    try:
+        with checkout.counting_updates() as written:
+            fault(checkout, cluster)
+    finally:
+        checkout.stop()
+    return Outcome(checkout.results(), len(written) - UPDATES, len(checkout.trainings("--duplicates")))
+
+
+@pytest.fixture(scope="module")
+def together(base, cluster):
+    """The futures of the faults that run beside one another."""
+    with ThreadPoolExecutor(3) as pool:
+        yield {name: pool.submit(play, base, cluster, name) for name in TOGETHER}
+
+
+def check(name: str, outcome: Outcome, expected: dict) -> None:
+    lost = UPDATES - len(outcome.results["metrics"])
+    line = f"{name}: {outcome.jobs} jobs, {lost} updates lost, {outcome.redone} done again"
+    FAULT_TABLE.append(line)
+    assert [row["update"] for row in outcome.results["metrics"]] == list(range(1, UPDATES + 1))
+    assert outcome.results == expected
+    assert 0 <= outcome.redone <= (TOGETHER | ALONE)[name][1]
+
+
+@pytest.mark.parametrize("name", TOGETHER)
+def test_a_run_ends_as_the_undisturbed_one(together, name):
+    check(name, together[name].result(), together["undisturbed"].result().results)
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_run_that_loses_its_node_ends_as_the_undisturbed_one(together, base, cluster, name):
+    expected = [future.result() for future in together.values()][0].results  # all others have ended
+    check(name, play(base, cluster, name), expected)

@@ -1,0 +1,79 @@
+"""docs/cluster.md, word for word: the commands of its start, what shows the queue, the way back after a killed run."""
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+from checkouts import ROOT
+from virtual_cluster import SMOKE, wait_for
+
+PAGE = (ROOT / "docs/cluster.md").read_text()
+WHOLE_PAPER = "snakemake --profile slurm"  # no such cluster here: the plan alone is made
+
+
+def commands(section: str) -> list[str]:
+    """The indented lines of a section."""
+    text = PAGE.split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return [line.strip() for line in text.splitlines() if line.startswith("    ")]
+
+
+@pytest.fixture(scope="module")
+def checkout(shop):
+    return shop.copy("page", SMOKE)
+
+
+@pytest.fixture
+def bash(checkout):
+    """Run a line in the checkout as a user types it; its output."""
+
+    def run(line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", line],
+            cwd=checkout.folder,
+            env=checkout.site.environment() | {"USER": "root"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout[-4000:]}"
+        return done.stdout
+
+    return run
+
+
+def test_start(checkout, bash):
+    install, activate, *rest = commands("Start")
+    assert (install, activate) == ("make .venv/installed", ". .venv/bin/activate")  # the tests run in that
+    environments, plan, one_job, paper = rest
+    assert paper == WHOLE_PAPER
+    bash(environments)
+    assert re.search(r"^train_policy +\d+$", bash(plan), re.M)
+    bash(one_job)
+    (job,) = checkout.accounting()
+    assert (job["State"], job["Comment"]) == ("COMPLETED", "rule_prepare_miniature_data_wildcards_chain3")
+    assert (checkout.folder / "results/smoke/data/chain3.parquet").is_file()
+
+
+def test_where_to_look(bash):
+    asked = re.findall(r"`(sacctmgr [^`]*|sinfo [^`]*)`", PAGE)
+    assert len(asked) == 2
+    assert "lab" in bash(asked[0])
+    assert "gpu:h100:8" in bash(asked[1])
+
+
+def test_the_way_back_after_a_killed_snakemake(checkout, bash):
+    cancel, unlock, again = commands("When something breaks")
+    assert again == WHOLE_PAPER
+    (show,) = commands("What is in the queue")
+    snakemake = checkout.start("results/smoke/miniature/base/seed1/model/manifest.json")
+    named = "rule_pretrain_miniature_model_wildcards_miniature_1"
+    wait_for(lambda: named in bash(show), "the job in the queue")
+    os.killpg(snakemake.pid, signal.SIGKILL)
+    snakemake.wait()
+    bash(cancel)
+    wait_for(lambda: named not in bash(show), "the end of the job")
+    bash(unlock)
+    checkout.run("results/smoke/miniature/base/seed1/model/manifest.json")
