@@ -1,4 +1,7 @@
-"""The study of test_real_text.py: a fitted Qwen3 with the full vocabulary and the scripts in the order of the rules."""
+"""The study of test_real_text.py: a fitted Qwen3 with the full vocabulary and the scripts in the order of the rules.
+
+Scripts that run a model take the Python that has the engine, all others this one.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,8 @@ from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT.parent / "shared" / "data"
-AMC23, TOKENIZER = DATA / "amc2023_20times.parquet", DATA / "qwen_tokenizer"
+AMC23, MATH, TOKENIZER = DATA / "amc2023_20times.parquet", DATA / "math_train.parquet", DATA / "qwen_tokenizer"
+VLLM_PYTHON = ROOT / ".venv-vllm/bin/python"
 
 SEED = 5
 VOCABULARY = 151_936  # of Qwen3; the tokenizer names 151,669 of them
@@ -37,6 +41,8 @@ PROMPT = {
     "max_prompt_tokens": 1024,
 }
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24, "batch_rows": 128}
+ENGINES = {"transformers": {"name": "transformers"}, "vllm": {"name": "vllm", "kv_cache_gib": 0.25}}
+MATH_PROBLEMS = 32
 PROMPTS, SAMPLES, EVALUATION_SAMPLES = 16, 8, 2
 TRAINING = {
     "prompts_per_update": PROMPTS,
@@ -80,6 +86,13 @@ def problems_of_amc23() -> pa.Table:
     return read_source(AMC23, ProblemSet("amc23", "verl", AMC23.name, 40, PROMPT["system"]))
 
 
+def problems_of_math() -> pa.Table:
+    """The first problems of MATH train whose answer is a whole number."""
+    table = read_source(MATH, ProblemSet("math", "verl", MATH.name, 7500, PROMPT["system"]))
+    rows = [i for i, answer in enumerate(table["answer"].to_pylist()) if answer.isdecimal()]
+    return table.take(rows[:MATH_PROBLEMS])
+
+
 def fit(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, prompts: list[list[int]], answers: list[str]
 ) -> None:
@@ -111,7 +124,7 @@ def fit(
         optimizer.step()
 
 
-def make_base(folder: Path, problems: pa.Table) -> None:
+def make_base(folder: Path, *problems: pa.Table) -> None:
     """A fitted Qwen3 of two layers, with grouped queries and the full vocabulary, as a sealed transformers folder."""
     tokenizer = load_tokenizer(TOKENIZER)
     torch.manual_seed(SEED)
@@ -122,7 +135,7 @@ def make_base(folder: Path, problems: pa.Table) -> None:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        head_dim=16,
+        head_dim=32,  # vLLM's CPU kernels know no smaller heads
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
@@ -130,8 +143,8 @@ def make_base(folder: Path, problems: pa.Table) -> None:
         bos_token_id=None,
     )
     model = Qwen3ForCausalLM(config)
-    prompts = encode_prompts(tokenizer, problems["problem"].to_pylist(), PromptSettings(**PROMPT))
-    fit(model, tokenizer, prompts, problems["answer"].to_pylist())
+    texts, answers = ([text for table in problems for text in table[key].to_pylist()] for key in ("problem", "answer"))
+    fit(model, tokenizer, encode_prompts(tokenizer, texts, PromptSettings(**PROMPT)), answers)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     seal(folder)
@@ -144,15 +157,17 @@ def own_peak_gib() -> float:
 
 @dataclass(frozen=True)
 class Study:
-    """Folder of the study, its problems, and of each process (name, seconds, peak resident GiB)."""
+    """The engine, the folder, and of each process (name, seconds, peak resident GiB)."""
 
+    engine: str
     folder: Path
-    problems: pa.Table
     processes: list[tuple[str, float, float]]
 
     def script(self, name: str, *arguments: str | Path) -> None:
         """Run workflow_scripts/{name}.py as the rules do; fail with its output if it fails."""
-        command = [sys.executable, f"workflow_scripts/{name}.py", *map(str, arguments)]
+        samples = name in ("train_policy", "generate_samples")
+        python = VLLM_PYTHON if samples and self.engine == "vllm" else sys.executable
+        command = [python, f"workflow_scripts/{name}.py", *map(str, arguments)]
         start = time.perf_counter()
         log = self.folder / f"{len(self.processes)}_{name}.log"
         with log.open("w") as output:
@@ -180,7 +195,7 @@ class Study:
             "kept_updates": [first, last],
             "optimizer_updates": [first, last],
             "prompt": PROMPT,
-            "engine": {"name": "transformers"},
+            "engine": ENGINES[self.engine],
             "sampling": SAMPLING,
             "samples_per_prompt": SAMPLES,
             "training": {**TRAINING, "token_mean": TOKEN_MEANS[method]},
@@ -201,7 +216,7 @@ class Study:
             "seed": SEED,
             "updates": updates,
             "samples": EVALUATION_SAMPLES,
-            "engine": {"name": "transformers"},
+            "engine": ENGINES[self.engine],
             "prompt": PROMPT,
             "sampling": SAMPLING,
         }
@@ -210,6 +225,7 @@ class Study:
             "generate_samples",
             *("--settings", json.dumps(settings), "--policies", *(self.checkpoint(update) for update in updates)),
             *("--questions", questions, "--state", self.folder / "state/samples", "--samples", samples),
+            *(("--processes", "2") if self.engine == "vllm" else ()),  # a policy for each
         )
         self.script(
             "grade_samples",
@@ -247,6 +263,24 @@ class Study:
         names = ("questions", "scores", "contrasts", "curves")
         outputs = [(f"--{name}", self.folder / f"{name}.parquet") for name in names]
         self.script("aggregate_scores", "--settings", json.dumps(settings), *(x for pair in outputs for x in pair))
+
+    def draw(self) -> None:
+        """The dynamics of dsrl, nsr_prerl's two updates first."""
+        methods = {"nsr_prerl": {"trunk": None, "first_update": 1, "updates": 2, "phases": []}}
+        methods["dsrl"] = {"trunk": "nsr_prerl", "first_update": 3, "updates": 4, "phases": []}
+        settings = {
+            "scale": "test",
+            "models": ["tiny"],
+            "seeds": [SEED],
+            "methods": methods,
+            "warmup": {"method": "dsrl", "s_values": {}},
+            "switch_update": 2,
+            "confidence": 0.95,
+            "prompts_per_update": PROMPTS,
+        }
+        outputs = [("--pdf", self.folder / "figure_dynamics.pdf"), ("--png", self.folder / "figure_dynamics.png")]
+        arguments = ["--settings", json.dumps(settings), "--curves", self.folder / "curves.parquet"]
+        self.script("figure_dynamics", *arguments, *(x for pair in outputs for x in pair))
 
     def checkpoint(self, update: int) -> Path:
         """Manifest of the policy after an update of the chain; 0 is the base."""

@@ -1,8 +1,11 @@
-r"""The true pipeline on real text: AMC23 problems, the Qwen tokenizer, a Qwen3 with the full vocabulary, real scripts.
+r"""The true pipeline on real text: MATH and AMC23, the Qwen tokenizer, a Qwen3 with the full vocabulary, real scripts.
+
+Once with the embedded sampler, once with vLLM (training in its process, evaluation by two processes of it).
 
 Random weights would never be right, and without a mixed group there is no advantage. So a model of two layers is first
 fitted for some seconds on short answers whose boxed integer is the right one half of the time. Then, each as its own
-process, as the rules start them: two NSR-PreRL updates, the hand-over, two GRPO updates, evaluation. The answers it is
+process, as the rules start them: two NSR-PreRL updates on MATH, the hand-over, two GRPO updates, evaluation on AMC23,
+a figure. The answers it is
 fitted on write "answer" in two tokens where the tokenizer writes one, so that a decode and re-encode anywhere would
 show: in the log-probs, and in the ids that are kept.
 """
@@ -24,37 +27,55 @@ from prerl.logprobs import response_logprobs
 from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
 from real_text import (
     AMC23,
+    ENGINES,
     EVALUATION_SAMPLES,
+    MATH,
     PROMPT,
     PROMPTS,
     SAMPLES,
     SAMPLING,
     TOKENIZER,
     UPDATES,
+    VLLM_PYTHON,
     Study,
     make_base,
     own_peak_gib,
     problems_of_amc23,
+    problems_of_math,
 )
 
-for needed in (AMC23, TOKENIZER / "vocab.json"):
+for needed in (AMC23, MATH, TOKENIZER / "vocab.json", VLLM_PYTHON):
     if not needed.exists():
         pytest.skip(
-            f"{needed} is absent: put the data files there to run the pipeline on real text", allow_module_level=True
+            f"{needed} is absent: the data files go there, and `make .venv-vllm/installed` makes the environment",
+            allow_module_level=True,
         )
 
 MEMORY_GIB = 8.0
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory):
+def problems():
+    return {"amc23": problems_of_amc23(), "train": problems_of_math()}
+
+
+@pytest.fixture(scope="module")
+def base(problems, tmp_path_factory):
+    """(the fitted model's folder, seconds and GiB that it took)."""
     start = time.perf_counter()
-    folder = tmp_path_factory.mktemp("real_text")
-    result = Study(folder, problems_of_amc23(), [])
-    for name in ("train", "amc23"):
-        write_parquet(folder / f"data/{name}.parquet", result.problems)
-    make_base(folder / "base", result.problems)
-    result.processes.append(("fit (this process)", time.perf_counter() - start, own_peak_gib()))
+    folder = tmp_path_factory.mktemp("base") / "base"
+    make_base(folder, *problems.values())
+    yield folder, ("fit (this process)", time.perf_counter() - start, own_peak_gib())
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module", params=list(ENGINES))
+def study(request, problems, base, tmp_path_factory: pytest.TempPathFactory):
+    folder = tmp_path_factory.mktemp(request.param)
+    result = Study(request.param, folder, [base[1]])
+    for name, table in problems.items():
+        write_parquet(folder / f"data/{name}.parquet", table)
+    shutil.copytree(base[0], folder / "base")
     result.train("nsr_prerl", result.checkpoint(0))
     result.script(
         "reincarnate_policy",
@@ -63,22 +84,24 @@ def study(tmp_path_factory: pytest.TempPathFactory):
     )
     result.train("dsrl", folder / "start/manifest.json")
     result.evaluate()
+    result.draw()
     yield result
     shutil.rmtree(folder)  # checkpoints of a full vocabulary are large
 
 
-def test_problems_are_the_forty_questions(study):
-    assert len(study.problems) == 40
-    assert all(int(answer) == float(answer) for answer in study.problems["answer"].to_pylist())
+def test_problems_are_the_forty_questions_and_those_of_math(problems):
+    assert [len(table) for table in problems.values()] == [40, 32]
+    for table in problems.values():
+        assert all(int(answer) == float(answer) for answer in table["answer"].to_pylist())
 
 
-def test_prompts_have_the_ids_of_qwen3(study):
-    tokenizer = load_tokenizer(study.folder / "base")
+def test_prompts_have_the_ids_of_qwen3(problems):
+    tokenizer = load_tokenizer(TOKENIZER)
     golden = [151644, 8948, 198, 5501, 2874, 3019, 553, 3019, 11, 323, 2182, 697, 1590, 4226, 2878, 1124, 79075, 46391]
     golden += [151645, 198, 151644, 872, 198, 3838, 374, 220, 16, 10, 16, 30, 151645, 198, 151644, 77091, 198]
     golden += [151667, 271, 151668, 271]
     prompts = encode_prompts(
-        tokenizer, ["What is 1+1?", *study.problems["problem"].to_pylist()], PromptSettings(**PROMPT)
+        tokenizer, ["What is 1+1?", *problems["amc23"]["problem"].to_pylist()], PromptSettings(**PROMPT)
     )
     assert prompts[0] == golden
     for prompt in prompts:
@@ -134,11 +157,11 @@ def test_hand_over_keeps_weights_and_adam_moments(study):
             assert (third[name] >= 0.999 * second_moment * (1 - 1e-5)).all(), name
 
 
-def test_samples_keep_the_ids_that_the_policy_gave(study):
+def test_samples_keep_the_ids_that_the_policy_gave(study, problems):
     """The kept ids after freshly made prompts have the log-probs that the sampler recorded; EOS ends an answer."""
     tokenizer = load_tokenizer(study.folder / "base")
     samples = study.table("dsrl/samples.parquet")
-    assert len(samples) == len(UPDATES["dsrl"]) * len(study.problems) * EVALUATION_SAMPLES
+    assert len(samples) == len(UPDATES["dsrl"]) * len(problems["amc23"]) * EVALUATION_SAMPLES
     for row in samples:
         stopped = row["finish_reason"] == "stop"
         assert stopped == (row["token_ids"][-1] == tokenizer.eos_token_id)
@@ -149,7 +172,7 @@ def test_samples_keep_the_ids_that_the_policy_gave(study):
     differs = sum(ids != row["token_ids"] for ids, row in zip(reencoded, samples, strict=True))
     assert differs > 0.9 * len(samples), "the fitted answers were to differ from what the tokenizer writes"
     last = [row for row in samples if row["update"] == 4][:: 2 * EVALUATION_SAMPLES]
-    texts = dict(zip(study.problems["id"].to_pylist(), study.problems["problem"].to_pylist(), strict=True))
+    texts = dict(zip(problems["amc23"]["id"].to_pylist(), problems["amc23"]["problem"].to_pylist(), strict=True))
     prompts = encode_prompts(tokenizer, [texts[row["question"]] for row in last], PromptSettings(**PROMPT))
     with torch.no_grad():
         logprobs_N = response_logprobs(
@@ -159,7 +182,7 @@ def test_samples_keep_the_ids_that_the_policy_gave(study):
     torch.testing.assert_close(logprobs_N, recorded_N, atol=1e-2, rtol=0)
 
 
-def test_both_graders_and_the_thoughts_of_every_sample(study):
+def test_both_graders_and_the_thoughts_of_every_sample(study, problems):
     key = ("update", "benchmark", "question", "sample")
     samples, grades, thoughts = (study.table(f"dsrl/{name}.parquet") for name in ("samples", "grades", "thoughts"))
     assert [[row[k] for k in key] for row in grades] == [[row[k] for k in key] for row in samples]
@@ -168,7 +191,7 @@ def test_both_graders_and_the_thoughts_of_every_sample(study):
         own = [row for row in grades if row["update"] == update]
         assert {row["hendrycks"] for row in own} == {True, False}
         assert {row["math_verify"] for row in own} >= {"right", "wrong"}
-    answers = dict(zip(study.problems["id"].to_pylist(), study.problems["answer"].to_pylist(), strict=True))
+    answers = dict(zip(problems["amc23"]["id"].to_pylist(), problems["amc23"]["answer"].to_pylist(), strict=True))
     for sample, grade, thought in zip(samples, grades, thoughts, strict=True):
         assert not grade["hendrycks"] or grade["boxed"] == answers[grade["question"]]
         assert not grade["hendrycks"] or grade["math_verify"] == "right"
@@ -189,10 +212,16 @@ def test_scores_and_curves(study):
     assert sorted({row["update"] for row in curve}) == [0, 2, 4]
 
 
+def test_the_figure_is_drawn(study):
+    for suffix, magic in (("pdf", b"%PDF"), ("png", b"\x89PNG")):
+        assert (study.folder / f"figure_dynamics.{suffix}").read_bytes().startswith(magic)
+
+
 def test_memory_and_time(study, capsys):
     with capsys.disabled():
-        print(f"\nthe pipeline on real text took {sum(seconds for _, seconds, _ in study.processes):.0f} s")
+        total = sum(seconds for _, seconds, _ in study.processes)
+        print(f"\nthe pipeline on real text, engine {study.engine}, took {total:.0f} s")
         for name, seconds, gib in study.processes:
             print(f"  {name}: {seconds:.1f} s, at most {gib:.2f} GiB")
-    assert len(study.processes) == 8
+    assert len(study.processes) == 9
     assert own_peak_gib() + max(gib for _, _, gib in study.processes) < MEMORY_GIB
