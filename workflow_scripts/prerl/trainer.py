@@ -231,7 +231,9 @@ class Trainer:
             return advantages, {"importance_mean": None, "importance_cut": None}
         own = [responses[row] for row in rows]
         contexts = [graded.contexts[row] for row in rows]
-        trainer = row_logprobs(self.model, contexts, own, s.sampling.temperature, s.micro_batch_tokens)
+        trainer = row_logprobs(
+            self.model, self.accelerator, contexts, own, s.sampling.temperature, s.micro_batch_tokens
+        )
         sampler = [
             torch.tensor(graded.rollouts[row].logprobs[: len(response)])
             for row, response in zip(rows, own, strict=True)
