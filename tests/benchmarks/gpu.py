@@ -185,6 +185,7 @@ def vllm_parity(job: Pass) -> list[list[str]]:
     tokens = job.case.prompt_tokens + job.case.answer_tokens
     lines = []
     with tempfile.TemporaryDirectory() as folder:
+        job.model.config.architectures = ["Qwen3ForCausalLM"]
         job.model.config.save_pretrained(folder)
         try:
             sampler = build_sampler(EngineSettings("vllm", 1.0), job.model, Path(folder), [1], sampling, tokens)
@@ -236,8 +237,8 @@ def benchmark(shapes: dict[str, Shape], lengths: list[int], tokens: int, options
         __file__,
         "Training passes on one GPU",
         machine(tflops),
-        f"{options.repeats} updates a case, prompts of {prompt} tokens, {tokens:,} answer tokens an update, at least two "
-        "rows; median (min to max). GiB: peak, and what the update adds to weights, gradients and moments.",
+        f"{options.repeats} updates a case, prompts of {prompt} tokens, {tokens:,} answer tokens an update in at "
+        "least two rows; median (min to max). GiB: peak, and what the update adds to weights, gradients and moments.",
         harness.table(
             [
                 "model",
