@@ -10,10 +10,13 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from prerl.config import questions_of, read_config, refuse_duplicate_keys
 from prerl.methods import BASE, ConfigError, resolve_methods, scheduled_updates, warmup_values
+from prerl.planner import check_memory
 
 try:
     refuse_duplicate_keys(workflow.configfiles)
     SCALE = read_config(config, Path(workflow.basedir) / "rules/config.schema.yaml")
+    METHODS = resolve_methods(SCALE)  # every method to train, the warm-up sweep's included
+    check_memory(SCALE, METHODS)
 except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
 
@@ -24,8 +27,6 @@ shell.prefix(
     "set -euo pipefail; export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
     "USERS_HF_HUB_OFFLINE=${{HF_HUB_OFFLINE:-}}; export HF_HUB_OFFLINE=1; "
 )
-
-METHODS = resolve_methods(SCALE)  # every method to train, the warm-up sweep's included
 
 R = f"results/{config['scale']}"
 RUN = f"{R}/{{model}}/{{method}}/seed{{seed}}"  # of one method and seed

@@ -30,6 +30,8 @@ def main() -> None:
     prompt = PromptSettings(**settings["prompt"])
     prefix_id = prefix_token_id(tokenizer, prompt.prefix_token)
     model = load_model(folder)
+    if model.device.type == "cuda":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     problems = read_problems(arguments.questions).to_pydict()
     answers = dict(zip(problems["id"], problems["answer"], strict=True))
     contexts = dict(zip(problems["id"], encode_prompts(tokenizer, problems["problem"], prompt), strict=True))

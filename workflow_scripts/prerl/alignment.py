@@ -35,11 +35,14 @@ class AlignmentRollout:
 def flat_gradient(
     model: PreTrainedModel, context: list[int], response: list[int], temperature: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(gradient of sum_t log P(y_t | context, y_<t) over all parameters, flat [parameters]; the log-probs [tokens])."""
+    """(gradient of sum_t log P(y_t | context, y_<t) over all parameters, flat [parameters]; the log-probs [tokens]).
+
+    The gradient lies in host memory: beside float32 weights and their gradients a GPU has no room for two more copies.
+    """
     model.zero_grad(set_to_none=True)
     logprobs_N = response_logprobs(model, [context], [response], temperature)
     logprobs_N.sum().backward()
-    gradient = torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters()])
+    gradient = torch.cat([parameter.grad.reshape(-1).cpu() for parameter in model.parameters()])
     return gradient, logprobs_N.detach()
 
 
@@ -63,11 +66,16 @@ def partner_order(rollouts: list[AlignmentRollout]) -> list[int]:
     return partners
 
 
-def _pair(name: str, a: torch.Tensor, b: torch.Tensor, tokens_a: int, tokens_b: int) -> dict[str, float]:
-    chunks = list(zip(a.split(1 << 24), b.split(1 << 24), strict=True))  # float64 sums without float64 copies
-    inner = sum(torch.dot(x.double(), y.double()).item() for x, y in chunks)
-    norms = math.sqrt(sum(x.double().square().sum().item() for x, _ in chunks))
-    norms *= math.sqrt(sum(y.double().square().sum().item() for _, y in chunks))
+def _pair(
+    name: str, a: torch.Tensor, b: torch.Tensor, tokens_a: int, tokens_b: int, device: torch.device
+) -> dict[str, float]:
+    inner = squares_a = squares_b = 0.0
+    for x, y in zip(a.split(1 << 24), b.split(1 << 24), strict=True):  # float64 sums without float64 copies
+        x, y = x.to(device).double(), y.to(device).double()
+        inner += torch.dot(x, y).item()
+        squares_a += x.square().sum().item()
+        squares_b += y.square().sum().item()
+    norms = math.sqrt(squares_a) * math.sqrt(squares_b)
     if norms == 0.0:
         raise ValueError("a gradient is exactly zero, its cosine is undefined: check the weights and the rollouts")
     return {
@@ -82,10 +90,9 @@ def measure_alignment(
 ) -> Iterator[dict]:
     """One row of alignment.parquet a rollout (columns: see there), in order; four backward passes each.
 
-    Holds at most two flat gradients beside the model's own, so that a model that fits four times into memory can be
-    measured.
+    Host memory holds at most two flat gradients, the model's device its weights and their gradients (on a CPU: both).
     """
-    model.eval()
+    model.train()  # Qwen3 has no dropout; activation checkpointing, where it is on, acts in this mode alone
     partners = partner_order(rollouts)
     for rollout, partner in zip(rollouts, partners, strict=True):
         other = rollouts[partner]
@@ -97,7 +104,7 @@ def measure_alignment(
             "sample": rollout.sample,
             "right": rollout.right,
             "tokens": tokens,
-            **_pair("", gradient_y, gradient_yx, tokens, tokens),
+            **_pair("", gradient_y, gradient_yx, tokens, tokens, model.device),
             "norm_yx": gradient_yx.norm().item(),
             "norm_y": gradient_y.norm().item(),
             "logp_yx": logp_yx.mean().item(),
@@ -106,9 +113,9 @@ def measure_alignment(
         }
         del gradient_yx
         gradient, _ = flat_gradient(model, other.context, rollout.response, temperature)
-        row |= _pair("other_x_", gradient_y, gradient, tokens, tokens)
+        row |= _pair("other_x_", gradient_y, gradient, tokens, tokens, model.device)
         gradient, _ = flat_gradient(model, other.context, other.response, temperature)
-        row |= _pair("other_xy_", gradient_y, gradient, tokens, len(other.response))
+        row |= _pair("other_xy_", gradient_y, gradient, tokens, len(other.response), model.device)
         yield row
     model.zero_grad(set_to_none=True)
 

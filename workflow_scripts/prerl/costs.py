@@ -27,6 +27,7 @@ GRADED_PER_S = {"file": 240, "generated": 3000}
 COUNTED_PER_S = 5000  # M: answers of the miniature; D for longer ones
 DOWNLOAD_BYTES_PER_S = 1e8  # D
 DISK_BYTES_PER_S = 1e9  # D
+HOST_BYTES_PER_S = 2e10  # D: between GPU and host memory
 DOCUMENT_TOKENS = 60  # of the miniature's corpus. M
 SHORT_JOB_S = 4.0  # aggregation, figures, tables, report, data. M; more with the answers, see _short
 
@@ -183,7 +184,9 @@ def _measure_gradient_alignment(job: _Job) -> JobCost:
     with_prompt = job.prompt_tokens + answer
     flops = job.shape.training_flops(answer + 3 * with_prompt, with_prompt, 4 * answer)
     flops += job.shape.forward_flops(answer + with_prompt, with_prompt, 2 * answer)
-    return job.cost(job.machine.start_s + rows * (flops / job.machine.float32 + 6 * job.machine.row_s))
+    moved = 10 * 4 * job.shape.parameters if job.gpus else 0  # four gradients to the host, three pairs back
+    seconds = flops / job.machine.float32 + 6 * job.machine.row_s + moved / HOST_BYTES_PER_S
+    return job.cost(job.machine.start_s + rows * seconds)
 
 
 def _pretrain_miniature_model(job: _Job) -> JobCost:
