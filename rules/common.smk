@@ -42,12 +42,20 @@ FIGURES = [
     "figure_dynamics",
     "figure_efficiency",
 ]
-TABLES = ["table_main", "table_warmup_space", "table_claims"]
+TABLES = ["table_main", "table_warmup_space", "table_ood", "table_claims"]
 
 BENCHMARKS = list(SCALE["data"]["benchmarks"])
 PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
 GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if "generated" in problems]
 FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in problems]
+
+# tasks of lm-evaluation-harness; those that run what the model wrote only where the user says so
+OOD_TASKS = {
+    name: task
+    for name, task in SCALE["ood"]["tasks"].items()
+    if SCALE["ood"]["run_generated_code"] or not task["runs_code"]
+}
+OOD_LEFT_OUT = [name for name in SCALE["ood"]["tasks"] if name not in OOD_TASKS]
 
 # Modules of workflow_scripts/prerl that each script imports, directly or not. A list and not a glob, so that a new
 # module retrains nothing; tests/workflow/test_code_lists.py holds it against the real imports.
@@ -56,6 +64,7 @@ MODULES = {
     "prepare_miniature_data": ["corpus", "files"],
     "download_model": ["base_model", "checkpoints", "downloads", "files", "hub", "prompts", "shapes"],
     "download_data": ["checkpoints", "downloads", "files"],
+    "download_ood": ["checkpoints", "files"],
     "prepare_data": ["files", "problems", "rewards"],
     "sample_rollouts": [
         "checkpoints",
@@ -112,9 +121,11 @@ MODULES = {
         "vllm_sampler",
         "workers",
     ],
+    "evaluate_ood": ["checkpoints", "files", "ood", "samplers", "sharding", "vllm_sampler"],
     "grade_samples": ["answers", "files", "grading", "rewards", "workers"],
     "count_thoughts": ["answers", "files", "thoughts"],
     "aggregate_scores": ["aggregation", "answers", "contrasts", "files", "results", "statistics"],
+    "aggregate_ood": ["contrasts", "files", "ood_scores", "results", "statistics"],
     "figure_alignment": ["files", "plotting", "results", "statistics"],
     "figure_spaces": ["files", "plotting", "results", "statistics"],
     "figure_thoughts": ["files", "plotting", "results", "statistics"],
@@ -124,6 +135,7 @@ MODULES = {
     "figure_efficiency": ["files", "plotting", "results", "statistics"],
     "table_main": ["contrasts", "files", "results", "statistics", "tables"],
     "table_warmup_space": ["contrasts", "files", "results", "statistics", "tables"],
+    "table_ood": ["contrasts", "files", "results", "statistics", "tables"],
     "table_claims": ["claims", "contrasts", "files", "results", "statistics", "tables"],
 }
 

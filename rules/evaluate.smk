@@ -1,8 +1,9 @@
-# Needs: kept checkpoints, base models, problems.  Makes: for each method and seed its answers (never changed once
-# sampled), their grades and thoughts; for each model the questions, scores, contrasts and curves that figures and
-# tables read.
+# Needs: kept checkpoints, base models, problems, data sets of the harness.  Makes: for each method and seed its answers
+# (never changed once sampled), their grades and thoughts; for each model the questions, scores, contrasts and curves
+# that figures and tables read, out of distribution in files of their own.
 localrules:
     aggregate_scores,
+    aggregate_ood,
 
 
 def checkpoints(wildcards):
@@ -54,6 +55,62 @@ rule generate_samples:
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policies {params.policies}"
         " --questions {input.questions} --state {params.state} --samples {output} > {log} 2>&1"
+
+
+if OOD_LEFT_OUT and workflow.is_main_process:
+    logger.info(
+        f"Left out, since they run code that the model writes: {', '.join(OOD_LEFT_OUT)}. `ood.run_generated_code: true` "
+        "in config.yaml includes them (README, \"Generated code\")."
+    )
+
+
+def ood_data(wildcards):
+    """One for each task: the manifest of its data set, or its own folder."""
+    return [
+        task["folder"] if "folder" in task else f"{R}/downloads/ood/{name}/manifest.json"
+        for name, task in OOD_TASKS.items()
+    ]
+
+
+def ood_folder_files(wildcards):
+    """Files of tasks that a user brings, so that an edit reruns."""
+    folders = [Path(task["folder"]) for task in OOD_TASKS.values() if "folder" in task]
+    return sorted(str(file) for folder in folders for file in folder.rglob("*") if file.is_file())
+
+
+rule evaluate_ood:
+    input:
+        code=code("evaluate_ood"),
+        checkpoints=checkpoints,
+        downloads=lambda wildcards: [path for path in ood_data(wildcards) if path.endswith("/manifest.json")],
+        own=ood_folder_files,
+    output:
+        f"{RUN}/ood.parquet",
+    params:
+        settings=lambda wildcards: settings(
+            seed=int(wildcards.seed),
+            update=evaluated_updates(wildcards.method)[-1],
+            enable_thinking=SCALE["prompt"]["enable_thinking"],
+            kv_cache_gib=SCALE["rollouts"].get("kv_cache_gib"),
+            generation=SCALE["ood"]["generation"],
+            run_generated_code=SCALE["ood"]["run_generated_code"],
+            tasks=OOD_TASKS,
+        ),
+        policy=lambda wildcards: policies(wildcards)[-1],
+        data=ood_data,
+        state=f"{R}/state/ood/{{model}}/{{method}}/seed{{seed}}",
+    log:
+        f"{R}/logs/evaluate_ood/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/evaluate_ood/{JOB}.tsv"
+    threads: threads_of("evaluate_ood")
+    resources:
+        **resources_of("evaluate_ood"),
+    conda:
+        "../envs/ood.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {params.policy}"
+        " --data {params.data} --state {params.state} --answers {output} > {log} 2>&1"
 
 
 rule grade_samples:
@@ -163,3 +220,43 @@ rule aggregate_scores:
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions {output.questions}"
         " --scores {output.scores} --contrasts {output.contrasts} --curves {output.curves} > {log} 2>&1"
+
+
+OOD_RUNS = [
+    {"method": method, "seed": seed, "update": evaluated_updates(method)[-1]}
+    | {"answers": f"{R}/{{model}}/{method}/seed{seed}/ood.parquet"}
+    for method in [BASE, *METHODS]
+    for seed in SCALE["seeds"]
+    if OOD_TASKS
+]
+
+
+rule aggregate_ood:
+    input:
+        code=code("aggregate_ood"),
+        questions=f"{R}/{{model}}/questions.parquet",
+        answers=[run["answers"] for run in OOD_RUNS],
+    output:
+        answers=f"{R}/{{model}}/ood.parquet",
+        contrasts=f"{R}/{{model}}/ood_contrasts.parquet",
+    params:
+        settings=lambda wildcards: settings(
+            bootstrap=SCALE["statistics"],
+            seeds=SCALE["seeds"],
+            methods={name: {"updates": method.updates} for name, method in METHODS.items()},
+            ood_benchmarks=benchmarks_of("ood"),
+            tasks={name: task["questions"] for name, task in OOD_TASKS.items()},
+            runs=[run | {"answers": run["answers"].format(**wildcards)} for run in OOD_RUNS],
+        ),
+    log:
+        f"{R}/logs/aggregate_ood/{{model}}.log",
+    benchmark:
+        f"{R}/benchmarks/aggregate_ood/{{model}}.tsv"
+    threads: threads_of("aggregate_ood")
+    resources:
+        **resources_of("aggregate_ood"),
+    conda:
+        "../envs/evaluate.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions {input.questions}"
+        " --answers {output.answers} --contrasts {output.contrasts} > {log} 2>&1"

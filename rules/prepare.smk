@@ -3,6 +3,7 @@
 localrules:
     download_model,
     download_data,
+    download_ood,
     prepare_data,
 
 
@@ -99,6 +100,25 @@ rule download_data:
     shell:
         "python workflow_scripts/download_data.py --source {params.source:q} --sha256 {params.sha256}"
         " --state {params.state} --file {output} > {log} 2>&1"
+
+
+rule download_ood:
+    input:
+        code=code("download_ood"),
+    output:
+        f"{R}/downloads/ood/{{task}}/manifest.json",
+    params:
+        settings=lambda wildcards: settings(**SCALE["ood"]["tasks"][wildcards.task]["dataset"]),
+        state=f"{R}/state/ood_data",  # partial files; no output, a failed job would lose them
+    log:
+        f"{R}/logs/download_ood/{{task}}.log",
+    benchmark:
+        f"{R}/benchmarks/download_ood/{{task}}.tsv"
+    wildcard_constraints:
+        task=any_of(name for name, task in SCALE["ood"]["tasks"].items() if "dataset" in task),
+    shell:
+        "HF_HUB_OFFLINE=${{USERS_HF_HUB_OFFLINE:-}} HF_HUB_DISABLE_TELEMETRY=1 python {input.code[0]}"
+        " --settings {params.settings:q} --state {params.state} --manifest {output} > {log} 2>&1"
 
 
 rule prepare_data:

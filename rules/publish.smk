@@ -9,6 +9,8 @@ QUESTIONS = expand(f"{R}/{{model}}/questions.parquet", model=SCALE["models"])
 SCORES = expand(f"{R}/{{model}}/scores.parquet", model=SCALE["models"])
 CONTRASTS = expand(f"{R}/{{model}}/contrasts.parquet", model=SCALE["models"])
 CURVES = expand(f"{R}/{{model}}/curves.parquet", model=SCALE["models"])
+OOD = expand(f"{R}/{{model}}/ood.parquet", model=SCALE["models"])
+OOD_CONTRASTS = expand(f"{R}/{{model}}/ood_contrasts.parquet", model=SCALE["models"])
 BASES = [{"model": model, "seed": seed} for model in SCALE["models"] for seed in SCALE["seeds"]]
 ALIGNMENT = [f"{BASE_RUN}/alignment.parquet".format(**base) for base in BASES]
 ALIGNMENT_TOKENS = [f"{BASE_RUN}/alignment_tokens.parquet".format(**base) for base in BASES]
@@ -41,6 +43,9 @@ def publish_settings():
         },
         main_benchmarks=benchmarks_of("main"),
         ood_benchmarks=benchmarks_of("ood"),
+        ood_sets={name: "Hendrycks" for name in benchmarks_of("ood")}
+        | {name: f"{task['task']}: {task['metric']}, {task['filter']}" for name, task in OOD_TASKS.items()},
+        ood_left_out=OOD_LEFT_OUT,
         validation_benchmarks=validation["benchmarks"],
         warmup={"method": warmup_method, "s_values": warmup_values(SCALE, METHODS)},
         samples=SCALE["evaluation"]["samples"],
@@ -61,11 +66,13 @@ def study_text():
     def sets(names):
         return ", ".join(f"``{name}`` ({questions_of(PROBLEM_SETS[name])} questions)" for name in names)
 
+    sets_of_harness = ", ".join(f"``{name}`` ({task['questions']} questions)" for name, task in OOD_TASKS.items())
     seeds, ood, validation, alignment = SCALE["seeds"], benchmarks_of("ood"), SCALE["validation"], SCALE["alignment"]
     sentences = [
         f"{len(seeds)} seeds ({', '.join(map(str, seeds))})",
         f"Evaluation: {SCALE['evaluation']['samples']} answers to each question of {sets(benchmarks_of('main'))}"
-        + (f"; out of distribution: {sets(ood)}" if ood else ""),
+        + (f"; out of distribution: {sets(ood)}" if ood else "")
+        + (f"; one answer to each question of {sets_of_harness}" if OOD_TASKS else ""),
         f"Validation: {validation['samples']} answers to each question of {sets(validation['benchmarks'])}",
         f"Alignment: {alignment['questions']} questions of ``{alignment['benchmark']}``, "
         f"{alignment['rollouts_per_question']} rollouts each",
@@ -273,12 +280,35 @@ rule table_warmup_space:
         " {input.questions} --contrasts {input.contrasts} --csv {output.csv} --md {output.md} > {log} 2>&1"
 
 
+rule table_ood:
+    input:
+        code=code("table_ood"),
+        ood=OOD,
+        contrasts=OOD_CONTRASTS,
+    output:
+        csv=report(f"{R}/tables/table_ood.csv", caption="captions/table_ood.rst", category="Tables"),
+        md=f"{R}/tables/table_ood.md",
+    params:
+        settings=PUBLISH_SETTINGS,
+        study=STUDY,  # for the caption
+    log:
+        f"{R}/logs/table_ood/all.log",
+    benchmark:
+        f"{R}/benchmarks/table_ood/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --ood"
+        " {input.ood} --contrasts {input.contrasts} --csv {output.csv} --md {output.md} > {log} 2>&1"
+
+
 rule table_claims:
     input:
         code=code("table_claims"),
         questions=QUESTIONS,
         scores=SCORES,
         curves=CURVES,
+        ood=OOD,
         alignment=ALIGNMENT,
     output:
         csv=report(f"{R}/tables/table_claims.csv", caption="captions/table_claims.rst", category="Tables"),
@@ -294,8 +324,8 @@ rule table_claims:
         "../envs/figures.yaml"
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --scores {input.scores} --curves {input.curves} --alignment {input.alignment}"
-        " --csv {output.csv} --md {output.md} > {log} 2>&1"
+        " {input.questions} --scores {input.scores} --curves {input.curves} --ood {input.ood}"
+        " --alignment {input.alignment} --csv {output.csv} --md {output.md} > {log} 2>&1"
 
 
 rule report:

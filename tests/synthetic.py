@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from prerl.contrasts import contrast_table
+from prerl.ood_scores import collect, contrasts
 
 SEEDS = [11, 12, 13, 14, 15]
 MAIN, OOD, VALIDATION = ["chain3", "chain4"], ["chain6", "chain8"], ["chain3", "chain4"]
@@ -62,6 +63,8 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
         "methods": {name: blocks[name] for name in methods},
         "main_benchmarks": MAIN,
         "ood_benchmarks": OOD,
+        "ood_sets": dict.fromkeys(OOD, "Hendrycks"),
+        "ood_left_out": [],
         "validation_benchmarks": VALIDATION,
         "warmup": {"method": "dsrl", "s_values": {s: m for s, m in s_values.items() if m in methods}},
         "samples": SAMPLES,
@@ -239,11 +242,14 @@ class Study:
 
 def write_study(folder: Path, config: dict) -> Study:
     """Write every aggregate file of `config` under `folder`."""
-    files = {"questions": [], "scores": [], "contrasts": [], "curves": [], "alignment": [], "alignment-tokens": []}
+    files = {"questions": [], "scores": [], "contrasts": [], "curves": [], "ood": [], "ood-contrasts": []}
+    files |= {"alignment": [], "alignment-tokens": []}
     for model in config["models"]:
         table = questions(config)
         frames = {"questions": table, "scores": scores(table), "curves": curves(config)}
         frames["contrasts"] = contrast_table(table, config | {"benchmarks": MAIN + OOD})
+        frames["ood"] = collect(table, config | {"tasks": {}})
+        frames["ood-contrasts"] = contrasts(frames["ood"], config | {"tasks": {}})
         for flag, frame in frames.items():
             files[flag].append(folder / f"{model}.{flag}.parquet")
             frame.to_parquet(files[flag][-1])

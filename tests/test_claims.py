@@ -47,6 +47,7 @@ def evidence(**choices) -> Evidence:
         questions=questions,
         scores={model: synthetic.scores(table) for model, table in questions.items()},
         curves={model: synthetic.curves(config) for model in config["models"]},
+        ood=questions,
         alignment=pd.concat(alignment, ignore_index=True),
     )
 

@@ -32,7 +32,8 @@ FIGURES = {
 TABLES = {
     "table_main": ["questions", "contrasts"],
     "table_warmup_space": ["questions", "contrasts"],
-    "table_claims": ["questions", "scores", "curves", "alignment"],
+    "table_ood": ["ood", "contrasts"],
+    "table_claims": ["questions", "scores", "curves", "ood", "alignment"],
 }
 TARGETS = FIGURES | TABLES
 
@@ -43,7 +44,8 @@ def arguments(target: str, study: synthetic.Study, folder: Path) -> tuple[list[s
     outputs = (folder / f"{target}.{kinds[0]}", folder / f"{target}.{kinds[1]}")
     given = ["--settings", json.dumps(study.config)]
     for flag in TARGETS[target]:
-        given += [f"--{flag}", *map(str, study.files[flag])]
+        own = "ood-contrasts" if (target, flag) == ("table_ood", "contrasts") else flag
+        given += [f"--{flag}", *map(str, study.files[own])]
     for kind, output in zip(kinds, outputs, strict=True):
         given += [f"--{kind}", str(output)]
     return given, outputs
@@ -70,7 +72,7 @@ def smoke(tmp_path_factory) -> synthetic.Study:
     """One seed, two models, few methods: what the smallest scale may look like."""
     methods = ("grpo", "nsr_prerl", "dsrl")
     config = synthetic.settings(seeds=[11], models=("first", "second"), methods=methods)
-    config |= {"ood_benchmarks": []}
+    config |= {"ood_benchmarks": [], "ood_sets": {}}
     return synthetic.write_study(tmp_path_factory.mktemp("smoke"), config)
 
 

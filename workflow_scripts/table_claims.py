@@ -24,7 +24,7 @@ def reading_form(table: pd.DataFrame, rows: list[ClaimRow]) -> pd.DataFrame:
 
 def main() -> None:
     """Write the claims table as CSV (full precision) and Markdown (rounded, with the question bootstrap)."""
-    inputs = ["questions", "scores", "curves", "alignment"]
+    inputs = ["questions", "scores", "curves", "ood", "alignment"]
     arguments = results.parse_arguments(__doc__, inputs, ["csv", "md"])
     settings = arguments.settings
     models = settings["models"]
@@ -33,6 +33,7 @@ def main() -> None:
         questions=results.read_models(arguments.questions, models),
         scores=results.read_models(arguments.scores, models),
         curves=results.read_models(arguments.curves, models),
+        ood=results.read_models(arguments.ood, models),
         alignment=results.read_alignment(arguments.alignment, settings),
     )
     rows = claim_rows(evidence)

@@ -16,7 +16,7 @@ FIGURES = [
     "figure_dynamics",
     "figure_efficiency",
 ]
-TABLES = ["table_main", "table_warmup_space", "table_claims"]
+TABLES = ["table_main", "table_warmup_space", "table_ood", "table_claims"]
 PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "all"], 1)
 
 
@@ -33,6 +33,7 @@ def plan(models, seeds, methods, continued):
         "grade_samples": evaluated,
         "count_thoughts": evaluated,
         "aggregate_scores": models,
+        "aggregate_ood": models,
     }
 
 
@@ -53,6 +54,9 @@ def test_paper_plan(checkout):
     # sweep S = 5, 10, 15, 25, 30, 50; train file and six benchmarks; the hub's model serves every seed
     jobs = plan(models=2, seeds=3, methods=19, continued=8)
     jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7}
+    # GPQA-Diamond, MMLU-Pro and BBH; HumanEval runs generated code and is left out, which the plan says
+    jobs |= {"download_ood": 3, "evaluate_ood": 2 * 3 * 20}
+    assert "model writes: humaneval." in snakemake(checkout, "-n", "--quiet", "--config", "scale=paper").stdout
     assert planned_jobs(checkout, "--config", "scale=paper") == jobs
 
 

@@ -47,7 +47,19 @@ def test_every_rule_that_is_no_local_one_has_an_environment():
     local = {name for block in blocks for name in re.findall(r"\w+", block)}
     rules = re.findall(r"^ *rule (\w+):\n(.*?)(?=^\S|\Z)", text, re.M | re.S)
     without = {name for name, body in rules if not re.search(r'^    conda:\n        "../envs/\w+\.yaml"$', body, re.M)}
-    assert without < local == {"download_model", "download_data", "prepare_data", "aggregate_scores", "report"}
+    assert (
+        without
+        < local
+        == {
+            "download_model",
+            "download_data",
+            "download_ood",
+            "prepare_data",
+            "aggregate_scores",
+            "aggregate_ood",
+            "report",
+        }
+    )
     named = set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text))
     assert named == {environment.stem for environment in ENVIRONMENTS}
 

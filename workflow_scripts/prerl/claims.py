@@ -31,6 +31,7 @@ class Evidence:
     questions: dict[str, pd.DataFrame]
     scores: dict[str, pd.DataFrame]
     curves: dict[str, pd.DataFrame]
+    ood: dict[str, pd.DataFrame]  # answers to the out-of-distribution questions, prerl.ood_scores
     alignment: pd.DataFrame
 
 
@@ -239,8 +240,15 @@ def warmup_steps(evidence: Evidence) -> Scalar:
 
 
 def ood(evidence: Evidence) -> Scalar:
-    """accuracy(DSRL) − accuracy(GRPO) on the out-of-distribution benchmarks."""
-    return _end_difference(evidence, "dsrl", "grpo", evidence.settings["ood_benchmarks"])
+    """accuracy(DSRL) − accuracy(GRPO) on the out-of-distribution benchmarks, lm-evaluation-harness's included."""
+    settings, model = evidence.settings, _first_model(evidence)
+    arms = [
+        results.evaluated(
+            evidence.ood[model], settings, method, results.end_update(settings, method), list(settings["ood_sets"])
+        )
+        for method in ("dsrl", "grpo")
+    ]
+    return _points(*arms)
 
 
 def passk(evidence: Evidence) -> Scalar:

@@ -146,7 +146,7 @@ def check_scale(block: Mapping) -> None:
         + _duplicate_faults(block["data"])
         + _length_faults(block)
     )
-    faults += _corpus_faults(block) + _schedule_faults(block)
+    faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block)
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -233,6 +233,23 @@ def _corpus_faults(block: Mapping) -> list[str]:
                     f"data: {set_name} asks for {operations} operations, the corpus of {name} ends at {longest}, "
                     "beyond which its model cannot even copy a problem; add the length to corpus.chain_weights"
                 )
+    return faults
+
+
+def _harness_faults(block: Mapping) -> list[str]:
+    faults = []
+    tasks, engine = block["ood"]["tasks"], block["rollouts"]["engine"]
+    if tasks and engine != "vllm":
+        faults.append(
+            f"ood.tasks: they run with vLLM, and rollouts.engine is {engine}; set it to vllm, or ood.tasks: {{}}"
+        )
+    for name, task in tasks.items():
+        if name in block["data"]["benchmarks"] or name == "mean":
+            faults.append(f"ood.tasks.{name}: the name is taken, by a benchmark or the mean of all; rename the task")
+        if "folder" in task and not Path(task["folder"]).is_dir():
+            faults.append(
+                f"ood.tasks.{name}.folder: {task['folder']} is no folder; name the one that holds the task's YAML"
+            )
     return faults
 
 

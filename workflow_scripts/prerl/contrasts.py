@@ -4,7 +4,7 @@ The seed is the unit that decides (docs/claims.md). The bootstrap over questions
 resamples the questions of accuracies that are averaged over seeds, the same draws for both methods.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -76,17 +76,30 @@ def contrast_table(questions: pd.DataFrame, settings: dict) -> pd.DataFrame:
     `settings`: "methods", "seeds", "benchmarks", "main_benchmarks", "bootstrap". Pairs with a method that is not run at
     this scale are left out; a run without its answers is an error (`results.evaluated`).
     """
-    pairs = [(method, REFERENCE) for method in (BASE, *settings["methods"]) if method != REFERENCE] + FURTHER
+    methods = (BASE, *settings["methods"])
+    pairs = [(method, REFERENCE) for method in methods if method != REFERENCE] + FURTHER
     selections = {MEAN: settings["main_benchmarks"]} | {name: [name] for name in settings["benchmarks"]}
+    return contrasts_of(questions, settings, [pair for pair in pairs if {*pair} <= {*methods}], selections, GRADERS)
+
+
+def contrasts_of(
+    questions: pd.DataFrame,
+    settings: dict,
+    pairs: Sequence[tuple[str, str]],
+    selections: Mapping[str, list[str]],
+    graders: Iterable[str],
+) -> pd.DataFrame:
+    """A row (COLUMNS) for each (method, reference), both at the end of their runs, each selection and each grader.
+
+    `selections`: what stands in the column benchmark -> the benchmarks whose unweighted mean it is.
+    """
     table = []
     for method, reference in pairs:
-        if not {method, reference} <= {BASE, *settings["methods"]}:
-            continue
         ends = {"update": end_update(settings, method), "reference_update": end_update(settings, reference)}
         for benchmark, names in selections.items():
             rows = evaluated(questions, settings, method, ends["update"], names)
             other = evaluated(questions, settings, reference, ends["reference_update"], names)
             keys = {"method": method, "reference": reference, "benchmark": benchmark} | ends
-            for grader in GRADERS:
+            for grader in graders:
                 table.append(keys | {"grader": grader} | difference(rows, other, grader, settings["bootstrap"]))
     return pd.DataFrame(table, columns=COLUMNS)
