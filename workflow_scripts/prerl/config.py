@@ -58,7 +58,7 @@ _BOUNDS = {
 
 def _faults_of_keys(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
     """Unknown keys with the known one that is nearest, and missing keys that no unknown one stands for."""
-    known = error.schema["properties"]
+    known = error.schema.get("properties", error.instance)  # none listed: no key is unknown here
     unknown = [key for key in error.instance if key not in known]
     if error.validator == "additionalProperties":
         for key in unknown:
