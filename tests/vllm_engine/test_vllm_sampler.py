@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from prerl.logprobs import response_logprobs
 from prerl.miniature import build_model, save_model
@@ -86,8 +87,10 @@ def test_log_probs_are_those_of_the_scaled_untruncated_distribution(model, promp
 def test_a_checkpoint_folder_can_be_sampled_without_a_trainer_and_exchanged(model, prompts, tmp_path):
     """The evaluation's way: weights from files, then those of another checkpoint."""
     other = make_model(seed=7)
-    for name, own in (("first", model), ("second", other)):
-        save_model(own, TOKENIZER, tmp_path / name)
+    for name, own, size in (("first", model, "1GB"), ("second", other, "20KB")):  # one file, or several with an index
+        own.save_pretrained(tmp_path / name, max_shard_size=size)
+        save_file({"model.norm.weight|exp_avg": torch.ones(64)}, tmp_path / name / "optimizer.safetensors")
+    assert len(list((tmp_path / "second").glob("model-*.safetensors"))) > 2
     sampler = build_sampler(ENGINE, None, tmp_path / "first", [EOS], SETTINGS, CONTEXT)
     SAMPLERS.append(sampler)
     assert gaps(model, sampler, prompts).max() <= 1e-4

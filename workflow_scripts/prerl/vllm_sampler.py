@@ -8,13 +8,17 @@ update in between. vLLM's CPU build takes the same calls and keeps its memory.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from prerl import UserError
 from prerl.samplers import EngineSettings, Rollout, SamplingSettings, check_requests
@@ -24,7 +28,6 @@ ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine is in this process: weights are handed over as tensors
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the trainer's threads stay as the job has them
     "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_OFFLINE": "1",
 }
 QUIET = (
     "vllm.v1.worker.cpu_worker",  # sleep mode is not supported on CPU
@@ -53,6 +56,16 @@ def import_vllm():
     return vllm
 
 
+def folder_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """(name, tensor) of a transformers folder's weights, and of no other file in it."""
+    index = folder / SAFE_WEIGHTS_INDEX_NAME
+    names = json.loads(index.read_bytes())["weight_map"].values() if index.is_file() else [SAFE_WEIGHTS_NAME]
+    for name in dict.fromkeys(names):
+        with safe_open(folder / name, "pt") as file:
+            for key in file.keys():  # noqa: SIM118  no mapping
+                yield key, file.get_tensor(key)
+
+
 class VllmSampler:
     """One vLLM engine without tensor parallelism; see `prerl.samplers.build_sampler` for the arguments.
 
@@ -79,7 +92,7 @@ class VllmSampler:
         self.colocated = model is not None
         self.engine = vllm.LLM(
             str(folder),
-            load_format="dummy" if self.colocated else "safetensors",
+            load_format="dummy",  # weights come below; vLLM would take a checkpoint's moments for weights
             skip_tokenizer_init=True,  # token ids in, token ids out
             generation_config="vllm",  # no default temperature or top_k of the model
             dtype=self.dtype,
@@ -98,7 +111,9 @@ class VllmSampler:
         for name in QUIET:
             logging.getLogger(name).setLevel(logging.ERROR)
         self.awake = {"weights", "kv_cache"}
-        if model is not None:
+        if model is None:
+            self.load(folder)
+        else:
             self.sync_weights(model)
             self._sleep()
 
@@ -118,18 +133,16 @@ class VllmSampler:
 
         Of sharded parameters (FSDP2) every rank gathers the whole, so all ranks must call this.
         """
-        self._wake("weights")
-        weights = ((name, weight.to(self.dtype)) for name, weight in full_parameters(model))
-        self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
-        self._refresh()
+        self._take((name, weight.to(self.dtype)) for name, weight in full_parameters(model))
 
     def load(self, folder: Path) -> None:
-        """Take the weights of another checkpoint of the same model."""
-        self.engine.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
-        self._refresh()
+        """Take the weights of a checkpoint of the model."""
+        self._take(folder_weights(folder))
 
-    def _refresh(self) -> None:
-        """What vLLM derives from weights: the CPU build's packed head (stale where embeddings are tied), the cache."""
+    def _take(self, weights: Iterator[tuple[str, torch.Tensor]]) -> None:
+        self._wake("weights")
+        self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        # what vLLM derives from weights: the CPU build's packed head (stale where embeddings are tied), and the cache
         self.engine.apply_model(lambda model: model.lm_head.quant_method.process_weights_after_loading(model.lm_head))
         self.engine.reset_prefix_cache()
 
