@@ -9,7 +9,6 @@ update in between. vLLM's CPU build takes the same calls and keeps its memory.
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -29,10 +28,6 @@ ENVIRONMENT = {
     "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # the trainer's threads stay as the job has them
     "VLLM_NO_USAGE_STATS": "1",
 }
-QUIET = (
-    "vllm.v1.worker.cpu_worker",  # sleep mode is not supported on CPU
-    "vllm.model_executor.model_loader.reload.layerwise",  # what is no parameter, or tied to one, is not loaded
-)
 SEED_MASK = (1 << 63) - 1
 """vLLM holds seeds as signed 64-bit numbers; ours are unsigned."""
 
@@ -40,7 +35,7 @@ SEED_MASK = (1 << 63) - 1
 def import_vllm():
     """The vllm package, its environment set first. Raises UserError where it is not installed."""
     os.environ.update(ENVIRONMENT)
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of each thing below that is meant so
     if not torch.cuda.is_available():
         torch._dynamo.config.disable = True  # the CPU build would compile small functions with a C++ compiler
     try:
@@ -102,14 +97,15 @@ class VllmSampler:
             gpu_memory_utilization=0.01,  # without meaning beside kv_cache_memory_bytes, but checked at the start
             enforce_eager=not gpu,
             enable_prefix_caching=True,
+            # the CPU build fails on a seeded request whose prompt it computes in parts
+            enable_chunked_prefill=gpu,
+            max_num_batched_tokens=None if gpu else max(4096, context_tokens),
             enable_sleep_mode=gpu and self.colocated,
             # raw: of the model's logits, whatever top_p; processed: after temperature and top_p
             logprobs_mode="raw_logprobs" if self.temperature == 1.0 else "processed_logprobs",
             distributed_executor_backend="external_launcher" if "LOCAL_RANK" in os.environ else None,
             seed=0,
         )
-        for name in QUIET:
-            logging.getLogger(name).setLevel(logging.ERROR)
         self.awake = {"weights", "kv_cache"}
         if model is None:
             self.load(folder)
