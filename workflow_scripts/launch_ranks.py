@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
+import signal
 import socket
 import sys
+from pathlib import Path
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -16,6 +19,20 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
 from prerl import UserError
+
+
+class Termination:
+    """Passes SIGTERM on to the processes, which save and end (prerl/slices.py), in place of torchrun's ending them."""
+
+    def __init__(self) -> None:
+        self.told = False
+        signal.signal(signal.SIGTERM, self._pass_on)
+
+    def _pass_on(self, number: int, _frame: object) -> None:
+        self.told = True
+        for children in Path("/proc/self/task").glob("*/children"):
+            for child in children.read_text().split():
+                os.kill(int(child), number)
 
 
 def main() -> None:
@@ -30,12 +47,18 @@ def main() -> None:
             f"resources.*.gpu: {arguments.gpus}, but torch sees {torch.cuda.device_count()} on {socket.gethostname()}: "
             "ask for fewer, or look at the node's driver and the CUDA build of torch"
         )
+    termination = Termination()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    options = ["--standalone", "--nproc-per-node", str(arguments.gpus or arguments.processes)]
+    options += ["--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT"]
     try:
         # the `--` of the command stays: torchrun would take --start for its own --start-method
-        torchrun(["--standalone", "--nproc-per-node", str(arguments.gpus or arguments.processes), *arguments.command])
+        torchrun([*options, *arguments.command])
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        if termination.told:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         if failure.exitcode < 0:
             raise UserError(
                 f"process {rank} was ended by {failure.signal_name()}, and so the others: after SIGKILL look whether "

@@ -1,6 +1,7 @@
 """Library of the PreRL/DSRL replication; the scripts beside it are thin and import it from their own folder."""
 
 import os
+import signal
 import sys
 import time
 
@@ -18,7 +19,8 @@ def _show(kind, error, traceback) -> None:
     """
     user_error = issubclass(kind, UserError)
     if os.environ.get("WORLD_SIZE", "1") != "1":
-        time.sleep((0 if user_error else 5) + (0 if os.environ["RANK"] == "0" else 2))
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the launcher ends it with
+        time.sleep((0 if user_error else 20) + (0 if os.environ["RANK"] == "0" else 10))
     if user_error:
         print(f"error: {error}", file=sys.__stderr__, flush=True)  # sys.stderr: torch puts the rank before the line
     else:
