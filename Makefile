@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: miniature smoke test test-slurm lint bench
+.PHONY: miniature smoke test test-slurm lint bench bench-gpu
 .DEFAULT_GOAL := miniature
 
 miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/report.html
@@ -34,6 +34,20 @@ bench: $(VENV)/installed .venv-trl/installed .venv-vllm/installed  ## docs/bench
 	python tests/benchmarks/memory.py
 	python tests/benchmarks/redraw.py
 	python tests/benchmarks/grading.py
+
+bench-gpu: .venv-gpu/installed  ## on a machine with a GPU: results/bench/gpu.md
+	.venv-gpu/bin/python tests/benchmarks/gpu.py
+
+# Everything in one environment, for one GPU without conda: the jobs' own versions over the driver's. Without the SLURM
+# plugin, which wants a newer numpy, and with the driver's packaging, which Snakemake wants older.
+.venv-gpu/installed: envs/train.yaml requirements.txt
+	$(PYTHON) -m venv --clear .venv-gpu
+	grep -v snakemake-executor-plugin-slurm requirements.txt > .venv-gpu/driver.txt
+	sed -n 's/^ *- \([^ ]*==[^ ]*\).*/\1/p' envs/train.yaml | grep -v ^packaging== > .venv-gpu/jobs.txt
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement .venv-gpu/driver.txt
+	.venv-gpu/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement .venv-gpu/jobs.txt
+	.venv-gpu/bin/pip check
+	touch $@
 
 .venv-%/installed: tests/requirements-%.txt requirements.txt
 	$(PYTHON) -m venv --clear .venv-$*

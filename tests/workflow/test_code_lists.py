@@ -7,7 +7,7 @@ import pytest
 from imports import SCRIPTS, imported_modules
 
 RULES = SCRIPTS.parent / "rules"
-RUNNERS = {"show_progress", "launch_ranks"}  # run snakemake or a job's script, are no jobs
+RUNNERS = {"show_progress", "launch_ranks", "plan_memory"}  # run snakemake or a job's script, answer a person
 
 
 def written_lists() -> dict[str, list[str]]:
