@@ -10,6 +10,7 @@ import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from virtual_cluster import (
@@ -26,12 +27,13 @@ from virtual_cluster import (
     wait_for,
 )
 
-UPDATES, EVERY = 60, 10  # 20 s on an idle core
+UPDATES, EVERY = 15, 4  # of two seconds on an idle core
 SCALE = SMOKE | {
-    "training": {"updates": UPDATES, "prompts_per_update": 8, "checkpoint_every": EVERY},
-    "validation": {"samples": 1, "max_new_tokens": 48, "schedule": [{"every": 20, "until": "end"}]},
+    "rollouts": {"samples_per_prompt": 8, "max_new_tokens": 90},
+    "training": {"updates": UPDATES, "prompts_per_update": 64, "checkpoint_every": EVERY},
+    "validation": {"samples": 1, "max_new_tokens": 48, "schedule": [{"every": 5, "until": "end"}]},
 }
-AT = 15  # the update at which most faults come
+AT = 6  # the update at which most faults come
 
 
 def undisturbed(checkout: Checkout, cluster) -> None:
@@ -42,14 +44,17 @@ def scancel(checkout: Checkout, cluster) -> None:
     """It saves when it is told to end."""
     snakemake = checkout.start(TARGET)
     checkout.train_until(snakemake, AT)
-    say("scancel", checkout.running()["id"])
+    job = checkout.running()["id"]
+    variables = Path(f"/proc/{trainer_of(job)}/environ").read_bytes().split(b"\0")
+    assert f"TMPDIR={checkout.site.folder}/scratch".encode() in variables  # the profile's tmpdir
+    say("scancel", job)
     checkout.finish(snakemake)
     states = [job["State"].split()[0] for job in checkout.trainings()]
     assert states == ["CANCELLED", "COMPLETED"]
 
 
 def time_limit(checkout: Checkout, cluster) -> None:
-    """A limit of a minute, of which a third is left for training."""
+    """A limit of a minute, of which less than half is left for training."""
     checkout.run(TARGET, "--set-resources", "train_policy:runtime=1")
     jobs = checkout.trainings()
     assert {job["Timelimit"] for job in jobs} == {"00:01:00"}
@@ -60,7 +65,7 @@ def time_limit(checkout: Checkout, cluster) -> None:
 def killed_while_writing(checkout: Checkout, cluster) -> None:
     """SIGKILL to the trainer while a checkpoint has its temporary name."""
     snakemake = checkout.start(TARGET)
-    checkout.train_until(snakemake, 5)
+    checkout.train_until(snakemake, 2)
     (folder,) = (checkout.folder / STATE).glob("*/checkpoints")
     trainer = trainer_of(checkout.running()["id"])
     for _ in range(5):
@@ -78,7 +83,7 @@ def killed_while_writing(checkout: Checkout, cluster) -> None:
 def damaged_checkpoint(checkout: Checkout, cluster) -> None:
     """A byte of the newest checkpoint changes between two attempts."""
     snakemake = checkout.start(TARGET)
-    checkout.train_until(snakemake, 2 * EVERY + 2)
+    checkout.train_until(snakemake, 2 * EVERY + 1)
     job = checkout.running()["id"]
     say("scancel", job)
     wait_for(lambda: not processes_of(job), "the end of the job")
@@ -90,7 +95,7 @@ def damaged_checkpoint(checkout: Checkout, cluster) -> None:
     checkout.finish(snakemake)
     said = checkout.logs()
     assert f"{newest.name}/model.safetensors is damaged" in said
-    assert "Going on from the checkpoint of update 20: updates 21 to " in said
+    assert f"Going on from the checkpoint of update {2 * EVERY}: updates {2 * EVERY + 1} to " in said
 
 
 def snakemake_killed(checkout: Checkout, cluster) -> None:
@@ -134,7 +139,7 @@ def full_disk(checkout: Checkout, cluster) -> None:
 def two_runs(checkout: Checkout, cluster) -> None:
     """A second snakemake in the checkout ends at once, says why and submits nothing."""
     first = checkout.start(TARGET)
-    checkout.train_until(first, 5)
+    checkout.train_until(first, 2)
     second = checkout.start(TARGET)
     assert second.wait(timeout=120) == 1
     assert "Error: Directory cannot be locked." in checkout.said()
@@ -208,6 +213,9 @@ TOGETHER = {
 ALONE = {"preemption": (preempted, 0), "node down": (node_down, EVERY)}
 
 
+PLAYING: list[Checkout] = []
+
+
 @dataclass
 class Outcome:
     """What a fault ended in."""
@@ -221,6 +229,7 @@ def play(base: Checkout, cluster, name: str) -> Outcome:
     """Let a fault happen in a checkout of its own."""
     fault = (TOGETHER | ALONE)[name][0]
     checkout = base.copy(name.replace(" ", "_"), SCALE)
+    PLAYING.append(checkout)
     try:
         with checkout.counting_updates() as written:
             fault(checkout, cluster)
@@ -231,9 +240,12 @@ def play(base: Checkout, cluster, name: str) -> Outcome:
 
 @pytest.fixture(scope="module")
 def together(base, cluster):
-    """The futures of the faults that run beside one another."""
+    """The futures of the faults that run beside one another; after a failed test the rest is stopped."""
     with ThreadPoolExecutor(3) as pool:
         yield {name: pool.submit(play, base, cluster, name) for name in TOGETHER}
+        pool.shutdown(wait=False, cancel_futures=True)
+        for checkout in PLAYING:
+            checkout.stop()
 
 
 def check(name: str, outcome: Outcome, expected: dict) -> None:

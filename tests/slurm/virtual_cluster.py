@@ -229,7 +229,7 @@ def processes_of(job: str) -> list[int]:
         try:
             title = (entry / "cmdline").read_bytes()
             variables = (entry / "environ").read_bytes().split(b"\0")
-        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+        except (FileNotFoundError, ProcessLookupError, PermissionError):  # it ended meanwhile, or is not ours
             continue
         if title.startswith(f"slurmstepd: [{job}.".encode()) or f"SLURM_JOB_ID={job}".encode() in variables:
             found.append(int(entry.name))
