@@ -112,6 +112,13 @@ def test_equal_seeds_give_equal_samples_alone_and_in_another_order(sampler, prom
     assert len({tuple(own) for own in ids}) > 28  # the samples of a prompt differ too
 
 
+def test_prompts_that_one_step_does_not_hold(model, sampler):
+    """40 x 140 tokens; a step of the engine takes 4,096."""
+    generator = torch.Generator().manual_seed(4)
+    prompts = [random_ids(generator, 140) for _ in range(40)]
+    assert gaps(model, sampler, prompts).max() <= 1e-4
+
+
 def test_first_tokens_follow_the_models_probabilities(model, sampler, prompts):
     """No temperature, top_k or penalty of a default comes in between."""
     draws = 3000
