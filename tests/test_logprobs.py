@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prerl.logprobs import pack_micro_batches, response_hidden, response_logprobs, token_statistics
+from prerl.logprobs import ChunkedLogprobs, pack_micro_batches, response_hidden, response_logprobs, token_statistics
 from tiny import PREFIX, VOCABULARY, flat_gradient, naive_logprobs, random_ids, tiny_model
 
 SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (20, 4), (1, 9), (7, 7), (2, 2)]
@@ -49,6 +49,24 @@ def test_chunked_equals_unchunked_in_values_and_gradients(model, rows, tokens_pe
     torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=0)
     difference = flat_gradient((chunked * weights).sum(), model) - flat_gradient((whole * weights).sum(), model)
     assert difference.abs().max() <= 1e-5  # gradients of a sum over 44 tokens
+
+
+def test_gradients_of_many_chunks_in_bfloat16_are_as_those_of_one_product():
+    generator = torch.Generator().manual_seed(2)
+    targets = torch.randint(0, 50, (400,), generator=generator)
+    tensors = [(torch.randn(size, 16, generator=generator) / 2).to(torch.bfloat16) for size in (400, 50)]
+    weights = torch.rand(400, generator=generator)
+
+    def gradients(dtype, logprobs_of):
+        hidden, head = (tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors)
+        (logprobs_of(hidden, head) * weights).sum().backward()
+        return hidden.grad.double(), head.grad.double()
+
+    exact = gradients(torch.double, lambda h, w: (h @ w.T / 0.7).log_softmax(1).gather(1, targets[:, None])[:, 0])
+    for chunk in (1, 7, 400):
+        ours = gradients(torch.bfloat16, lambda h, w, c=chunk: ChunkedLogprobs.apply(h, w, targets, 0.7, c))
+        for own, other in zip(ours, exact, strict=True):
+            assert (own - other).norm() / other.norm() < 4e-3  # rounding of bfloat16: 2 ** -8
 
 
 class Products(TorchDispatchMode):

@@ -67,6 +67,8 @@ def test_shards_have_the_gradient_of_one_process(folder, said, plain, case):
     assert (tensors["gradient"].abs().max().item() > 1e-2) is (CASES[case][-1] > 0)
     assert (sharded["gradient"] - tensors["gradient"]).abs().max() <= 1e-6
     torch.testing.assert_close(sharded["logprobs"], tensors["logprobs"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(sharded["after"], tensors["after"], atol=1e-4, rtol=0)
+    assert not torch.allclose(tensors["after"], tensors["logprobs"], atol=2e-4)
     for rank in said:
         assert {key: pytest.approx(rank[case][key], abs=1e-6) for key in metrics} == metrics
 

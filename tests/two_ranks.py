@@ -58,15 +58,19 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def run_case(accelerator, *case):
-    """(model, optimizer, metrics, {"gradient"} of one update and {"logprobs"} before it)."""
+    """(model, optimizer, metrics, {"gradient"} of one update, {"logprobs"} before and {"after"} it)."""
     *how, counting = case
     model, optimizer = make_policy(accelerator, *how)
     contexts, responses, advantages_R, weights_R = batch(counting)
     with torch.no_grad():
         logprobs = row_logprobs(model, accelerator, contexts, responses, 0.8, 24)
     metrics = policy_update(model, optimizer, accelerator, contexts, responses, advantages_R, weights_R, **SETTINGS)
-    gradient = torch.cat([whole(parameter.grad).reshape(-1) for parameter in model.parameters()])
-    return model, optimizer, metrics, {"gradient": gradient, "logprobs": torch.cat(logprobs)}
+    tensors = {
+        "gradient": torch.cat([whole(parameter.grad).reshape(-1) for parameter in model.parameters()]),
+        "logprobs": torch.cat(logprobs),
+        "after": torch.cat(row_logprobs(model, accelerator, contexts, responses, 0.8, 24)).detach(),
+    }
+    return model, optimizer, metrics, tensors
 
 
 def samples(sampler: TransformersSampler, rank: int = 0, ranks: int = 1) -> list[list[int]]:

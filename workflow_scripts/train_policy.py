@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from prerl.sharding import end_processes
 from prerl.slices import Slice, count_attempt, slurm_end_s
 from prerl.train_settings import TrainSettings
 from prerl.trainer import Trainer
@@ -27,6 +28,7 @@ def main() -> None:
         count_attempt(trainer.state.folder / "attempts.json", trainer.update)
     if not trainer.run(arguments.output, time_slice.over):
         time_slice.end(trainer.update, settings.last_update)
+    end_processes()
 
 
 if __name__ == "__main__":

@@ -77,7 +77,9 @@ class Pass:
             prepare(self.model, self.accelerator, case.precision, activation_checkpointing=True)
         elif case.side == "plain, checkpointing":
             self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6, weight_decay=0.01)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=1e-6, weight_decay=0.01, fused=device.type == "cuda"
+        )
         generator = torch.Generator().manual_seed(1)
         ids = torch.randint(10, case.shape["vocab_size"], (case.rows, positions), generator=generator).tolist()
         self.contexts = [row[: case.prompt_tokens] if case.space == "posttrain" else [7] for row in ids]

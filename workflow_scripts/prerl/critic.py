@@ -117,6 +117,7 @@ class Critic:
             betas=betas,
             eps=eps,
             weight_decay=settings.weight_decay,
+            fused=accelerator.device.type == "cuda",  # no copies of all weights
         )
         if folder is not None:
             load_optimizer(folder, self.model, self.optimizer, checkpoints.CRITIC_OPTIMIZER)

@@ -114,8 +114,8 @@ def training_stages(
         backward["gathered"] = (2 + 2 + 4) * (2 * shape.layer_parameters + shape.embedding_parameters)
     backward["activations"] = activation_bytes(shape, tokens, 2 if on_gpu else 4, checkpointing)
     backward["logits"] = logit_bytes(shape, tokens, on_gpu)
-    # torch's default on GPUs steps all parameters together, with a temporary of their size; on CPUs one by one
-    temporaries = held["weights"] if on_gpu else 4 * shape.vocab_size * shape.hidden_size
+    # on GPUs the fused step has none; on CPUs parameters are stepped one by one
+    temporaries = 0 if on_gpu else 4 * shape.vocab_size * shape.hidden_size
     return {"backward": backward, "optimizer": {**held, "temporaries": temporaries}}
 
 

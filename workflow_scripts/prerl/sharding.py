@@ -40,6 +40,12 @@ def start_processes() -> Accelerator:
     return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)])
 
 
+def end_processes() -> None:
+    """Leave the process group, once all work that needs the others is done."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def needs_shards(accelerator: Accelerator, precision: str) -> bool:
     """Whether a module is sharded: several processes, or another compute dtype than the weights'."""
     return accelerator.num_processes > 1 or PRECISIONS[precision] is not None
