@@ -61,8 +61,9 @@ class Run(Workshop):
 
 
 def configured(change: dict, scale: str = "miniature") -> Spoil:
-    """config.yaml with `change`, deep-merged, read as the Snakefile reads it."""
-    config = deep_merge(copy.deepcopy(CONFIG) | {"scale": scale}, change)
+    """config.yaml with `change`, deep-merged (None at its top stands as written), read as the Snakefile reads it."""
+    emptied = {key: None for key, value in change.items() if value is None}
+    config = deep_merge(copy.deepcopy(CONFIG) | {"scale": scale} | emptied, change)
     return lambda run: lambda: read_config(config, ROOT / "rules/config.schema.yaml")
 
 

@@ -61,9 +61,10 @@ def test_the_pilot_takes_about_a_gpu_day():
             base = {"model": model, "seed": str(seed)}
             jobs += [(rule, base) for rule in ("sample_rollouts", "measure_gradient_alignment")]
             jobs += [("train_policy", base | {"method": method}) for method in methods]
-            jobs += [("generate_samples", base | {"method": method}) for method in [BASE, *methods]]
+            evaluations = [base | {"method": method} for method in [BASE, *methods]]
+            jobs += [(rule, job) for rule in ("generate_samples", "evaluate_ood") for job in evaluations]
     costs = [cost for costs in stage_costs(jobs, block, methods).values() for cost in costs]
-    assert 16 < sum(cost.gpu_hours for cost in costs) < 24
+    assert 18 < sum(cost.gpu_hours for cost in costs) < 28
     assert all(cost.gpus == 1 for cost in costs)
 
 

@@ -132,7 +132,7 @@ def test_every_scale_fits(scale):
     block = block_of(scale)
     check_memory(block, resolve_methods(block))
     plans = list(memory_plans(block, resolve_methods(block)))
-    assert len(plans) == 4 * len(block["models"])
+    assert len(plans) == (5 if block["ood"]["tasks"] else 4) * len(block["models"])
     assert all((plan.capacity_gib is None) == (scale in ("miniature", "smoke")) for plan in plans)
 
 

@@ -23,7 +23,8 @@ def main() -> None:
     block = read_config(config, ROOT / "rules/config.schema.yaml")
     print("GiB on each GPU, or of the process where a job has no GPU; an estimate.")
     for plan in memory_plans(block, resolve_methods(block)):
-        where = f"{plan.gpus} x {block['hardware']['gpu']['name']}" if plan.gpus else "CPU"
+        card = block["hardware"].get("gpu", {"name": "unknown GPU"})["name"]
+        where = f"{plan.gpus} x {card}" if plan.gpus else "CPU"
         verdict = (
             "" if plan.left_gib is None else f", {'fits' if plan.fits else 'CANNOT FIT'}, {plan.left_gib:.1f} left"
         )

@@ -94,6 +94,14 @@ def test_a_mirror_is_a_folder_or_an_address(mirror):
     assert block_of("paper", {"scales": {"paper": {"data": {"mirror": mirror}}}})["data"]["mirror"] == mirror
 
 
+def test_null_leaves_out_what_is_inherited():
+    pilot = block_of("pilot")
+    assert set(pilot["models"]) == {"qwen3-0.6b", "qwen3-1.7b"}
+    assert "ppo" not in pilot["methods"] and "ppo" in block_of("paper")["methods"]
+    assert set(pilot["ood"]["tasks"]) == {"bbh", "humaneval"}
+    assert deep_merge({"a": {"b": 1}, "c": 2}, {"a": None, "c": None}) == {"c": None}
+
+
 def test_a_scale_may_have_its_own_phases():
     own = {"prerl": {"phases": [{"space": "pretrain", "samples": "all", "updates": 40}]}}
     assert resolve_methods(block_of("miniature", in_scale(methods=own)))["prerl"].updates == 40

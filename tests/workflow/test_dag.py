@@ -73,7 +73,7 @@ def test_the_baselines_are_trained_and_only_ppo_gets_a_critic(checkout):
 def test_pilot_plan(checkout):
     # the paper's methods without the baselines, the sweep's S = 20; dsrl, nsr_rl_warmup and the sweep are continued
     jobs = plan(models=2, seeds=2, methods=9, continued=3)
-    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7}
+    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "download_ood": 1, "evaluate_ood": 2 * 2 * 10}
     assert planned_jobs(checkout, "--config", "scale=pilot") == jobs
 
 
@@ -93,6 +93,15 @@ def test_a_dry_run_names_engine_resources_and_environment_of_every_job(checkout)
     assert {key: training[key] for key in ("engine", "gpu", "cpus", "mem_mb", "runtime")} == {
         "engine": "vllm", "gpu": "8", "cpus": "64", "mem_mb": "900000", "runtime": "7200"
     }  # fmt: skip
+
+
+def test_a_config_that_cannot_fit_ends_the_command_before_any_job(tmp_path):
+    folder = copy_checkout(tmp_path / "workflow")
+    config = folder / "config.yaml"
+    config.write_text(config.read_text().replace("memory_gib: 79,", "memory_gib: 20,"))
+    result = snakemake(folder, "--cores", "2", "--config", "scale=paper", "--", "table_main")
+    assert result.returncode == 1 and "resources.train_policy: qwen3-4b needs" in result.stdout, result.stdout
+    assert not (folder / "results").exists()
 
 
 def named_jobs(folder, *arguments):

@@ -282,8 +282,7 @@ def read_config(config: Mapping, schema_file: Path) -> dict:
             f"scale: {scale!r} is none of {', '.join(config['scales'])}{nearest(scale, config['scales'])}"
         )
     block = dict(config["scales"][scale])
-    methods = deep_merge(config["methods"], block.get("methods", {}))
-    block["methods"] = {name: method for name, method in methods.items() if method is not None}
+    block["methods"] = deep_merge(config["methods"], block.get("methods", {}))
     check_scale(block)
     resolve_methods(block)
     return block

@@ -93,7 +93,8 @@ class _Job:
 
     @property
     def machine(self) -> Machine:
-        return gpu_machine(self.block["hardware"]["gpu"]["tflops"]) if self.gpus else CPU
+        card = self.block["hardware"].get("gpu")
+        return gpu_machine(card["tflops"]) if self.gpus and card else CPU
 
     @property
     def prompt_tokens(self) -> float:
@@ -170,6 +171,19 @@ def _generate_samples(job: _Job) -> JobCost:
     return job.cost(job.machine.start_s + seconds, 2 * tokens * TOKEN_BYTES / GIB)  # shards of the state, and the whole
 
 
+def _evaluate_ood(job: _Job) -> JobCost:
+    """One answer to each question of the tasks that are run; the prompt grows with its examples."""
+    ood = job.block["ood"]
+    tasks = [task for task in ood["tasks"].values() if ood["run_generated_code"] or not task["runs_code"]]
+    if not tasks:
+        return job.cost(SHORT_JOB_S)
+    rows, longest = sum(task["questions"] for task in tasks), ood["generation"]["max_new_tokens"]
+    seconds = sampling_seconds(job, rows, rows, longest, _rows_at_once(job))
+    examples = sum(task["questions"] * task["few_shot"] for task in tasks) * PROMPT_TOKENS
+    seconds += job.shape.forward_flops(examples, 0, 0) / (job.machine.sampling * max(job.gpus, 1))
+    return job.cost(job.machine.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
+
+
 def _sample_rollouts(job: _Job) -> JobCost:
     alignment, longest = job.block["alignment"], job.block["rollouts"]["max_new_tokens"]
     rows = alignment["questions"] * alignment["rollouts_per_question"]
@@ -222,6 +236,7 @@ def _short(job: _Job) -> JobCost:
 _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
     "train_policy": _train_policy,
     "generate_samples": _generate_samples,
+    "evaluate_ood": _evaluate_ood,
     "sample_rollouts": _sample_rollouts,
     "measure_gradient_alignment": _measure_gradient_alignment,
     "pretrain_miniature_model": _pretrain_miniature_model,

@@ -90,20 +90,21 @@ class Method:
 def deep_merge(base: Mapping, override: Mapping) -> dict:
     """`base` with the keys of `override`; mappings are merged key by key, all else is replaced.
 
-    deep_merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}) == {"a": {"b": 1, "c": 3}}
+    deep_merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}) == {"a": {"b": 1, "c": 3}}. None in place of a mapping leaves
+    it out: deep_merge({"a": {"b": 1}, "c": 2}, {"a": None}) == {"c": 2}.
     """
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)
+        if value is None and isinstance(old, Mapping):
+            del merged[key]
+            continue
         merged[key] = deep_merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 
 def inherited_scales(scales: Mapping) -> dict[str, dict]:
-    """Each scale's block with what it `inherits`, that key removed; an inherited model that is null is left out.
-
-    Raises ConfigError on an unknown or circular `inherits`.
-    """
+    """Each scale's block with what it `inherits`, that key removed. ConfigError on an unknown or circular one."""
 
     def block(name: str, asked_by: tuple[str, ...]) -> dict:
         if not isinstance(name, str) or name not in scales:
@@ -113,8 +114,7 @@ def inherited_scales(scales: Mapping) -> dict[str, dict]:
         own = {key: value for key, value in scales[name].items() if key != "inherits"}
         if "inherits" not in scales[name]:
             return own
-        merged = deep_merge(block(scales[name]["inherits"], (*asked_by, name)), own)
-        return merged | {"models": {key: model for key, model in merged["models"].items() if model is not None}}
+        return deep_merge(block(scales[name]["inherits"], (*asked_by, name)), own)
 
     return {name: block(name, ()) for name in scales}
 

@@ -32,7 +32,7 @@ LIBRARIES_GIB = 0.45
 class MemoryPlan:
     """Memory of one kind of job for one model, GiB on each of its GPUs (of its process where there are none).
 
-    stages: stage -> part -> GiB; the parts of a stage are there together. capacity_gib: of one card, None on CPUs.
+    stages: stage -> part -> GiB; the parts of a stage are there together. capacity_gib: of one card, None if unknown.
     """
 
     rule: str
@@ -53,12 +53,12 @@ class MemoryPlan:
 
     @property
     def left_gib(self) -> float | None:
-        """GiB of a card that are left at the peak, negative where the job does not fit; None on CPUs."""
+        """GiB of a card that are left at the peak, negative where the job does not fit; None without a card."""
         return None if self.capacity_gib is None else self.capacity_gib - self.peak_gib
 
     @property
     def fits(self) -> bool:
-        """Whether the job fits; on CPUs, whose memory nobody states, always."""
+        """Whether the job fits; always where no card is known."""
         return self.left_gib is None or self.left_gib >= 0
 
 
@@ -162,7 +162,7 @@ def _stages(rule: str, block: Mapping, shape: Shape, gpus: int, critic: bool) ->
     return {"sampling": _sampling(block, shape, {})}
 
 
-MODEL_RULES = ("train_policy", "generate_samples", "sample_rollouts", "measure_gradient_alignment")
+MODEL_RULES = ("train_policy", "generate_samples", "evaluate_ood", "sample_rollouts", "measure_gradient_alignment")
 """Rules whose jobs hold a policy in memory."""
 
 
@@ -174,13 +174,14 @@ def memory_plan(rule: str, model: str, block: Mapping, critic: bool = False) -> 
         stage: {"libraries": (RUNTIME_GIB if gpus else LIBRARIES_GIB), **{k: v / GIB for k, v in parts.items()}}
         for stage, parts in _stages(rule, block, shape, gpus, critic).items()
     }
-    return MemoryPlan(rule, model, gpus, stages, block["hardware"]["gpu"]["memory_gib"] if gpus else None)
+    card = block["hardware"].get("gpu")
+    return MemoryPlan(rule, model, gpus, stages, card["memory_gib"] if gpus and card else None)
 
 
 def memory_plans(block: Mapping, methods: Mapping[str, Method]) -> Iterator[MemoryPlan]:
     """The plan of each rule that holds a model, for each model of the scale."""
     for model in block["models"]:
-        for rule in MODEL_RULES:
+        for rule in MODEL_RULES if block["ood"]["tasks"] else (rule for rule in MODEL_RULES if rule != "evaluate_ood"):
             yield memory_plan(rule, model, block, trains_critic(methods) and rule == "train_policy")
 
 
