@@ -6,8 +6,16 @@ from dataclasses import asdict
 import gpu
 import harness
 import pytest
+import torch.distributed as dist
 
 SIZES = {"rows": 4, "prompt_tokens": 5, "answer_tokens": 12, "micro_batch_tokens": 40, "repeats": 1}
+
+
+@pytest.fixture(autouse=True)
+def no_process_group_is_left():
+    yield
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def case(side, space, precision):
