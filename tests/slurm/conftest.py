@@ -34,8 +34,9 @@ def site(cluster, tmp_path_factory) -> Site:
 def shop(site) -> Checkout:
     """A checkout whose environments are built, on the login node as a user does it first. Not to be run in."""
     checkout = site.checkout("shop", SMOKE)
-    take_cpu_build(checkout.folder / "envs/train.yaml")
-    checkout.run("--conda-create-envs-only")
+    for name in ("train", "ood"):
+        take_cpu_build(checkout.folder / f"envs/{name}.yaml")
+    checkout.finish(checkout.start_command("snakemake", "--profile", "slurm", "--conda-create-envs-only"))
     return checkout
 
 

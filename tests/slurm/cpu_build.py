@@ -1,4 +1,4 @@
-"""envs/train.yaml for machines without GPUs: vLLM's CPU build in place of the one for GPUs and what only that needs."""
+"""Environments with vLLM without GPUs: its CPU build in place of the one for GPUs and of what only that needs."""
 
 from __future__ import annotations
 

@@ -112,10 +112,14 @@ class Checkout:
         return copied
 
     def start(self, *arguments: str, before: tuple[str, ...] = ()) -> subprocess.Popen:
-        """Start snakemake on the login node, in a process group of its own; what it says is added to `said`."""
+        """Start snakemake on the login node, at smoke scale; what it says is added to `said`."""
+        return self.start_command(*before, "snakemake", *OPTIONS, *arguments)
+
+    def start_command(self, *command: str) -> subprocess.Popen:
+        """Start a command in a process group of its own."""
         with (self.folder / "said").open("a") as said:
             process = subprocess.Popen(
-                [*before, "snakemake", *OPTIONS, *arguments],
+                command,
                 cwd=self.folder,
                 env=self.site.environment(),
                 stdin=subprocess.DEVNULL,
