@@ -19,7 +19,7 @@ ENTRY = {
     "task": "sums",
     "version": 1.5,
     "metric": "exact_match",
-    "filter": "last-digit",
+    "filter": "first-bit",
     "few_shot": 2,
     "questions": ROWS,
     "runs_code": False,
@@ -29,7 +29,7 @@ ENTRY = {
 def write_task(folder: Path, **changes) -> Path:
     """Write the task `sums` with its rows; `changes` go into its YAML file."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = [{"a": i, "b": (3 * i) % 7, "sum": str((i + (3 * i) % 7) % 10)} for i in range(ROWS)]
+    rows = [{"a": i, "b": (3 * i) % 7, "odd": str((i + (3 * i) % 7) % 2)} for i in range(ROWS)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     task = {
         "task": "sums",
@@ -40,13 +40,13 @@ def write_task(folder: Path, **changes) -> Path:
         "num_fewshot": 2,
         "fewshot_config": {"sampler": "first_n"},
         "output_type": "generate_until",
-        "doc_to_text": "What is the last digit of {{a}} + {{b}}?",
-        "doc_to_target": "{{sum}}",
+        "doc_to_text": "Is {{a}} + {{b}} even (0) or odd (1)?",
+        "doc_to_target": "{{odd}}",
         "generation_kwargs": {"until": ["\n\n"], "do_sample": False},
         "filter_list": [
             {
-                "name": "last-digit",
-                "filter": [{"function": "regex", "regex_pattern": "([0-9])"}, {"function": "take_first"}],
+                "name": "first-bit",
+                "filter": [{"function": "regex", "regex_pattern": "([01])"}, {"function": "take_first"}],
             }
         ],
         "metric_list": [{"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}],

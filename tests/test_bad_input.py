@@ -20,6 +20,8 @@ from tiny_training import Workshop, metrics, tensors
 
 CHAIN = {"operations": [3], "questions": 60}
 AIME = bad.CONFIG["scales"]["paper"]["data"]["benchmarks"]["aime24"]
+HARNESS = {k: v for k, v in bad.CONFIG["scales"]["paper"]["ood"]["tasks"]["bbh"].items() if k != "dataset"}
+HARNESS |= {"folder": "nowhere"}
 MATH = bad.CONFIG["scales"]["paper"]["data"]["train"]
 
 
@@ -67,6 +69,9 @@ TABLE = [
      in_scale(rollouts={"engine": "vllm", "kv_cache_gib": 1, "temperature": 0.7, "top_p": 0.8}),
      "rollouts.temperature: 0.7 together with top_p: 0.8; …set one of them to 1"),
     ("unknown engine", "plan", in_scale(rollouts={"engine": "sglang"}), '"sglang" is none of transformers, vllm'),
+    ("harness without vLLM", "plan", paper(rollouts={"engine": "transformers"}), "ood.tasks: they run with vLLM, and"),
+    ("name of a task", "plan", paper(ood={"tasks": {"amc23": HARNESS}}), "ood.tasks.amc23: the name is taken"),
+    ("folder of a task", "plan", paper(ood={"tasks": {"own": HARNESS}}), "ood.tasks.own.folder: nowhere is no folder"),
     ("branch as revision", "plan", paper(models={"qwen3-4b": {"hub": {"revision": "main"}}}),
      'models.qwen3-4b.hub.revision: "main" cannot stand here; give the 40 hex digits of a commit'),
     ("unknown method", "plan", in_scale(warmup_sweep={"method": "dsrll"}),

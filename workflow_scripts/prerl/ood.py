@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -62,6 +63,8 @@ def harness_environment(run_generated_code: bool) -> Iterator[Path]:
     The caches hold shuffled choices (GPQA), so a run never sees another's. HumanEval's task asks for the metric
     `code_eval`, which its library looks for in the working directory first: prerl.code_eval.
     """
+    if "datasets" in sys.modules:
+        raise RuntimeError("datasets is imported already: it would use the user's cache, whatever is set from here on")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "code_eval").mkdir()
@@ -127,14 +130,14 @@ def _specification(manager, task: Mapping, data: Path) -> dict:
             "in the folder that the entry's `folder` names"
         )
     own = {} if "folder" in task else {"dataset_path": str(_verified(data))}
-    return {"group": "ood", "task": [{"task": leaf, **own} for leaf in _leaves(manager, name)]}
+    return {"group": "ood", "task": [{"task": leaf, **own} for leaf in leaves(manager, name)]}
 
 
-def _leaves(manager, name: str) -> list[str]:
+def leaves(manager, name: str) -> list[str]:
     """The tasks of a group and of the groups in it; a change for a group would be lost on those."""
     if name not in manager.all_groups:
         return [name]
-    return [leaf for child in manager.task_index[name].cfg["task"] for leaf in _leaves(manager, child)]
+    return [leaf for child in manager.task_index[name].cfg["task"] for leaf in leaves(manager, child)]
 
 
 def evaluate_task(policy, benchmark: str, task: Mapping, data: Path, settings: Mapping) -> pa.Table:
