@@ -252,19 +252,27 @@ def test_a_critic_and_its_estimator_come_together():
             TrainSettings.from_json(json.dumps(settings))
 
 
-def test_two_processes_train_ppo_as_one(shop):
-    settings = ppo_job(
-        {"last_update": 2},
-        {"eps": 1e-3, "micro_batch_tokens": 40, "checkpoint_every": 1},
-        {"updates": [2]},
-        kept_updates=[1, 2],
-        optimizer_updates=[1, 2],
-    )
-    assert_equal_runs(shop.run("one", settings), launched(shop, "two", settings), updates=(1, 2))
-    (one,), (two,) = (list((shop.folder / n / "state").glob("*/checkpoints/update000002")) for n in ("one", "two"))
-    ours, other = tensors_of(one)[0], tensors_of(two)[0]
-    assert ours.keys() == other.keys() and "decoder.norm.weight" in ours and "score.bias|exp_avg_sq" in ours
-    assert max((ours[name] - other[name]).abs().max().item() for name in ours) <= 1e-6
+@pytest.mark.parametrize("micro_batch_tokens", [40, 10_000], ids=["shared", "one process without a row"])
+def test_two_processes_train_ppo_as_one_and_one_goes_on(shop, micro_batch_tokens):
+    def until(last_update):
+        kept = list(range(1, last_update + 1))
+        training = {"eps": 1e-3, "micro_batch_tokens": micro_batch_tokens, "checkpoint_every": 1}
+        validation = {"updates": [last_update]}
+        return ppo_job({"last_update": last_update}, training, validation, kept_updates=kept, optimizer_updates=kept)
+
+    def states(update):
+        names = [f"{processes}_{micro_batch_tokens}/state" for processes in ("one", "two")]
+        folders = [next((shop.folder / name).glob(f"*/checkpoints/update{update:06d}")) for name in names]
+        return (tensors_of(folder)[0] for folder in folders)
+
+    one, two = f"one_{micro_batch_tokens}", f"two_{micro_batch_tokens}"
+    assert_equal_runs(shop.run(one, until(2)), launched(shop, two, until(2)), updates=(1, 2))
+    assert shop.trainer(two, until(3)).critic.updates() == 2
+    assert_equal_runs(shop.run(one, until(3)), shop.run(two, until(3)))
+    for update in (2, 3):
+        ours, other = states(update)
+        assert ours.keys() == other.keys() and "decoder.norm.weight" in ours and "score.bias|exp_avg_sq" in ours
+        assert max((ours[name] - other[name]).abs().max().item() for name in ours) <= 1e-6
 
 
 BASELINES = {
