@@ -38,9 +38,10 @@ include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/publish.smk"
 
-# What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three.
+# What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three. driver: the environment
+# that Snakemake itself runs in.
 for job_rule in workflow.rules:
     if job_rule.name != "all":
         job_rule.resources["cpus"] = threads_of(job_rule.name)
         job_rule.resources["engine"] = ENGINES.get(job_rule.name, "none")
-        job_rule.resources["environment"] = f"envs/{Path(job_rule.conda_env).name}" if job_rule.conda_env else "snakemake's"
+        job_rule.resources["environment"] = f"envs/{Path(job_rule.conda_env).name}" if job_rule.conda_env else "driver"

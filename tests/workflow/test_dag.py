@@ -87,7 +87,7 @@ def test_a_dry_run_names_engine_resources_and_environment_of_every_job(checkout)
     jobs = named_jobs(checkout, "--config", "scale=paper")
     for job in jobs:
         assert {"cpus", "engine", "environment"} <= set(job), job
-        assert job["environment"] == "snakemake's" or (checkout / job["environment"]).is_file()
+        assert job["environment"] == "driver" or (checkout / job["environment"]).is_file()
         assert (job["engine"] == "none") == ("gpu" not in job)
     training = next(job for job in jobs if job["rule"] == "train_policy")
     assert {key: training[key] for key in ("engine", "gpu", "cpus", "mem_mb", "runtime")} == {
