@@ -170,8 +170,14 @@ def threads_of(rule_name):
 def resources_of(rule_name):
     """Resources in Snakemake's names; a rule without its own takes the profile's defaults."""
     own = SCALE["resources"].get(rule_name, {})
-    names = {"gpu": "gpu", "mem_mb": "mem_mb", "runtime_min": "runtime"}
-    return {names[key]: value for key, value in own.items() if key != "threads"}
+    names = {"gpu": "gpu", "nodes": "nodes", "mem_mb": "mem_mb", "runtime_min": "runtime"}
+    resources = {names[key]: value for key, value in own.items() if key != "threads"}
+    if "gpu" in own:
+        resources.setdefault("nodes", 1)
+    if own.get("nodes", 1) > 1:  # the job starts on its first node and takes the others by srun (launch_ranks.py):
+        # the SLURM plugin wants that said, and the number of tasks; 0: not a task for each GPU
+        resources |= {"mpi": "srun", "tasks": own["nodes"], "tasks_per_gpu": 0}
+    return resources
 
 
 def engine():
@@ -183,13 +189,14 @@ def engine():
 def launcher(rule_name):
     """How the rule's script is started: by python, or once for each GPU of the job.
 
-    The number of GPUs is looked up when the job runs: another number is no other command and reruns nothing. exec: a
-    shell that SIGTERM ends would take the job with it before that has saved.
+    The numbers of GPUs, of all nodes together, and of nodes are looked up when the job runs: others are no other command
+    and rerun nothing. exec: a shell that SIGTERM ends would take the job with it before that has saved.
     """
     if "gpu" not in SCALE["resources"].get(rule_name, {}):
         return "OMP_NUM_THREADS={threads} exec python"
-    launch = "workflow_scripts/launch_ranks.py --gpus {resources.gpu} --"
-    return f"OMP_NUM_THREADS=$((({{threads}} + {{resources.gpu}} - 1) / {{resources.gpu}})) exec python {launch}"
+    launch = "workflow_scripts/launch_ranks.py --gpus {resources.gpu} --nodes {resources.nodes} --cores {threads} --"
+    threads = "$((({threads} * {resources.nodes} + {resources.gpu} - 1) / {resources.gpu}))"
+    return f"OMP_NUM_THREADS={threads} exec python {launch}"
 
 
 def sampling(max_new_tokens):

@@ -50,6 +50,10 @@ TABLE = [
     ("key of another mode", "plan", in_scale(training={"token_mean": {"ranks": 2}}), "token_mean.ranks: unknown key"),
     ("missing key", "plan", in_scale(training={"token_mean": {"mode": "official"}}), "token_mean.ranks: missing"),
     ("unknown job", "plan", in_scale(resources={"train": {"threads": 2}}), 'the name "train" is none of …train_policy'),
+    ("several nodes to sample", "plan", in_scale(resources={"generate_samples": {"threads": 1, "gpu": 2, "nodes": 2}}),
+     "resources.generate_samples.nodes: 2; train_policy alone works on several nodes"),
+    ("GPUs that nodes cannot share", "plan", in_scale(resources={"train_policy": {"threads": 1, "gpu": 3, "nodes": 2}}),
+     "resources.train_policy.gpu: 3 on 2 nodes; give the GPUs of all nodes"),
     # types
     ("text for a number", "plan", in_scale(training={"learning_rate": "1e-4"}),
      'training.learning_rate: "1e-4" is not a number; no quotes, and 1.0e-4 (YAML takes 1e-4 for text)'),

@@ -1,4 +1,4 @@
-"""Start a script once for every GPU of its job, by torchrun; where one process fails, all end.
+"""Start a script once for every GPU of its job, by torchrun, on several nodes through srun; where one fails, all end.
 
 Of a failure only the words of the process that failed remain (prerl/__init__.py), none of torchrun's.
 """
@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -35,21 +36,46 @@ class Termination:
                 os.kill(int(child), number)
 
 
+def take_nodes(nodes: int, cores: int) -> NoReturn:
+    """Become an srun that starts this launcher on each node of the SLURM job, with `cores` of its cores.
+
+    The first node, where this runs, is the one that all processes meet at. srun kills all where one launcher fails.
+    """
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        head = f"{socket.gethostname()}:{listener.getsockname()[1]}"
+    options = [f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={cores}"]
+    options += ["--cpu-bind=none", "--kill-on-bad-exit=1", "--unbuffered"]
+    os.execvp("srun", ["srun", *options, sys.executable, sys.argv[0], "--head", head, *sys.argv[1:]])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--gpus", type=int, help="GPUs that the job asked for: one process on each")
+    wanted.add_argument("--gpus", type=int, help="GPUs of all nodes that the job asked for: one process on each")
     wanted.add_argument("--processes", type=int, help="processes without a GPU each")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes that the job has, of a SLURM job where more than 1")
+    parser.add_argument("--cores", type=int, help="cores that the job has on each of several nodes")
+    parser.add_argument("--head", help="HOST:PORT of the first node; given by this script to itself")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- script and its arguments")
     arguments = parser.parse_args()
-    if arguments.gpus and torch.cuda.device_count() < arguments.gpus:
+    per_node = (arguments.gpus or arguments.processes) // arguments.nodes  # prerl.config refuses another number
+    if arguments.nodes > 1 and not arguments.head:
+        take_nodes(arguments.nodes, arguments.cores)
+    if arguments.gpus and torch.cuda.device_count() < per_node:
         raise UserError(
-            f"resources.*.gpu: {arguments.gpus}, but torch sees {torch.cuda.device_count()} on {socket.gethostname()}: "
-            "ask for fewer, or look at the node's driver and the CUDA build of torch"
+            f"resources.*.gpu: {per_node} a node, but torch sees {torch.cuda.device_count()} on {socket.gethostname()}:"
+            " ask for fewer, or look at the node's driver and the CUDA build of torch"
         )
     termination = Termination()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
-    options = ["--standalone", "--nproc-per-node", str(arguments.gpus or arguments.processes)]
+    options = ["--nproc-per-node", str(per_node)]
+    if arguments.nodes == 1:
+        options += ["--standalone"]
+    else:
+        host, port = arguments.head.split(":")
+        options += ["--nnodes", str(arguments.nodes), "--node-rank", os.environ["SLURM_NODEID"]]
+        options += ["--master-addr", host, "--master-port", port]
     options += ["--signals-to-handle", "SIGINT,SIGHUP,SIGQUIT"]
     try:
         # the `--` of the command stays: torchrun would take --start for its own --start-method

@@ -146,7 +146,9 @@ def check_scale(block: Mapping) -> None:
         + _duplicate_faults(block["data"])
         + _length_faults(block)
     )
-    faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block)
+    faults += (
+        _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _node_faults(block["resources"])
+    )
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -166,6 +168,18 @@ def _engine_faults(rollouts: Mapping) -> list[str]:
             f"rollouts.temperature: {rollouts['temperature']} together with top_p: {rollouts['top_p']}; vLLM gives no "
             "log-probs of that distribution untruncated; set one of them to 1"
         )
+    return faults
+
+
+def _node_faults(resources: Mapping) -> list[str]:
+    """Several nodes for a job that is no training, or whose GPUs they cannot share evenly."""
+    faults = []
+    for rule, own in resources.items():
+        nodes, gpu = own.get("nodes", 1), own.get("gpu", 0)
+        if nodes > 1 and rule != "train_policy":
+            faults.append(f"resources.{rule}.nodes: {nodes}; train_policy alone works on several nodes, leave it out")
+        elif nodes > 1 and (gpu == 0 or gpu % nodes):
+            faults.append(f"resources.{rule}.gpu: {gpu} on {nodes} nodes; give the GPUs of all nodes, as many on each")
     return faults
 
 
