@@ -146,9 +146,7 @@ def check_scale(block: Mapping) -> None:
         + _duplicate_faults(block["data"])
         + _length_faults(block)
     )
-    faults += (
-        _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _node_faults(block["resources"])
-    )
+    faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -171,11 +169,15 @@ def _engine_faults(rollouts: Mapping) -> list[str]:
     return faults
 
 
-def _node_faults(resources: Mapping) -> list[str]:
-    """Several nodes for a job that is no training, or whose GPUs they cannot share evenly."""
+def _gpu_faults(block: Mapping) -> list[str]:
+    """GPUs of a scale that names none; several nodes for a job that is no training or has not as many GPUs on each."""
     faults = []
-    for rule, own in resources.items():
+    for rule, own in block["resources"].items():
         nodes, gpu = own.get("nodes", 1), own.get("gpu", 0)
+        if gpu and block["hardware"]["gpu"] is None:
+            faults.append(
+                f"hardware.gpu: null, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"
+            )
         if nodes > 1 and rule != "train_policy":
             faults.append(f"resources.{rule}.nodes: {nodes}; train_policy alone works on several nodes, leave it out")
         elif nodes > 1 and (gpu == 0 or gpu % nodes):
