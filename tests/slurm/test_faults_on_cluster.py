@@ -54,12 +54,12 @@ def scancel(checkout: Checkout, cluster) -> None:
 
 
 def time_limit(checkout: Checkout, cluster) -> None:
-    """A limit of a minute, of which less than half is left for training."""
-    checkout.run(TARGET, "--set-resources", "train_policy:runtime=1")
-    jobs = checkout.trainings()
-    assert {job["Timelimit"] for job in jobs} == {"00:01:00"}
-    assert [job["State"] for job in jobs[:-1]] == ["FAILED"] * (len(jobs) - 1) and len(jobs) > 1  # none is TIMEOUT
-    assert checkout.logs().count("error: the time limit is near: update ") == len(jobs) - 1
+    """A limit of a minute, of which less than half is left for training; from the third attempt on ten minutes."""
+    checkout.run(TARGET, "--set-resources", "train_policy:runtime=1 if attempt < 3 else 10")
+    *slices, last = checkout.trainings()
+    assert [(job["Timelimit"], job["State"]) for job in slices] == [("00:01:00", "FAILED")] * len(slices)  # no TIMEOUT
+    assert last["State"] == "COMPLETED" and len(slices) in (1, 2)
+    assert checkout.logs().count("error: the time limit is near: update ") == len(slices)
 
 
 def killed_while_writing(checkout: Checkout, cluster) -> None:
