@@ -52,7 +52,7 @@ def main() -> None:
         for name in settings["ood_left_out"]
     ]
     if not settings["ood_sets"]:
-        tables.write(pd.DataFrame({"model": models}), arguments.csv, arguments.md, [NO_SETS, *notes])
+        tables.write(pd.DataFrame({"model": models, "note": NO_SETS}), arguments.csv, arguments.md, notes)
         return
     table = build(answers, results.read_models(arguments.contrasts, models), settings)
     tables.write(table, arguments.csv, arguments.md, [PAPER_NOTE, *notes], reading_form(table, settings))
