@@ -127,6 +127,13 @@ def test_training_by_hand():
     )
 
 
+def test_the_embedded_sampler_copies_sharded_weights():
+    embedded = {"rollouts": {"engine": "transformers"}, "ood": {"tasks": {"bbh": None, "humaneval": None}}}
+    plan = memory_plan("train_policy", "qwen3-0.6b", block_of("pilot", embedded))
+    copies = {parts["sampler's copy"] for parts in plan.stages.values()}
+    assert copies == {2 * shape_of(block_of("pilot")["models"]["qwen3-0.6b"]).parameters / GIB}
+
+
 @pytest.mark.parametrize("scale", ["miniature", "smoke", "pilot", "paper"])
 def test_every_scale_fits(scale):
     block = block_of(scale)

@@ -125,11 +125,11 @@ def row_tokens(block: Mapping, stage: str = "rollouts") -> int:
 
 
 def _sampling(block: Mapping, shape: Shape, held: Mapping[str, float]) -> dict[str, float]:
-    """Part -> bytes while the engine samples beside what the job holds."""
+    """Part -> bytes while the engine samples beside what the job holds, which the embedded one shares where it can."""
     if block["rollouts"]["engine"] != "vllm":
         rows = min(block["rollouts"]["batch_rows"], _rollouts_of_update(block))
         cache = rows * row_tokens(block, "evaluation") * shape.key_value_bytes(4)
-        return {**held, "weights": 4 * shape.parameters, "keys and values": cache}
+        return {"weights": 4 * shape.parameters, **held, "keys and values": cache}
     cache = block["rollouts"]["kv_cache_gib"] * GIB
     return {**held, "vLLM weights": 2 * shape.parameters, "vLLM work": VLLM_GIB * GIB, "keys and values": cache}
 
@@ -151,7 +151,12 @@ def _stages(rule: str, block: Mapping, shape: Shape, gpus: int, critic: bool) ->
             on_gpu=gpus > 0,
             checkpointing=training["activation_checkpointing"],
         )
-        return {"sampling": _sampling(block, shape, held_bytes(shape, max(gpus, 1), critic)), **stages}
+        stages = {"sampling": _sampling(block, shape, held_bytes(shape, max(gpus, 1), critic)), **stages}
+        half = training["precision"] == "bfloat16"
+        if block["rollouts"]["engine"] == "transformers" and (half or gpus > 1):  # prerl.sharding.unsharded_copy
+            copy = (2 if half else 4) * shape.parameters
+            stages = {stage: {**parts, "sampler's copy": copy} for stage, parts in stages.items()}
+        return stages
     if rule == "measure_gradient_alignment":
         # float32; the gradients that are compared lie in host memory
         held = {"weights": 4 * shape.parameters, "gradients": 4 * shape.parameters}
