@@ -143,6 +143,7 @@ MODULES = {
 ENGINES = dict.fromkeys(["sample_rollouts", "train_policy", "generate_samples"], SCALE["rollouts"]["engine"])
 ENGINES["evaluate_ood"] = "vllm"
 ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment"], "transformers")
+ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
 
 def code(script):
