@@ -12,7 +12,8 @@ import pytest
 from safetensors.torch import load_file
 
 from prerl.checkpoints import OPTIMIZER, parts_of, verify
-from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, metrics
+from prerl.sharding import end_processes
+from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
 
 SCRIPTS = Path(__file__).parents[1] / "workflow_scripts"
 
@@ -116,3 +117,18 @@ def test_an_error_of_all_processes_is_said_once(shop):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     said = [line for line in done.stderr.splitlines() if "training.prompts_per_update 99" in line]
     assert len(said) == 1 and said[0].startswith("error: ") and done.stderr.rstrip().endswith(said[0])
+
+
+def test_one_process_in_bfloat16_resumes_bitwise(shop):
+    """Shards of one process, packed rows, activation checkpointing: a GPU's settings."""
+    gpu = {"precision": "bfloat16", "activation_checkpointing": True, "pack_rows": True, "max_gap_nats": 0.1}
+    settings = settings_of(PRETRAIN_NEGATIVE, **gpu)
+    try:
+        straight = shop.run("bfloat16", settings)
+        forget(shop, "bfloat16", "broken", 1)
+        assert shop.trainer("broken", settings).update == 1
+        broken = shop.run("broken", settings)
+    finally:
+        end_processes()
+    assert tensors(straight, 3) == tensors(broken, 3) and metrics(straight) == metrics(broken)
+    assert all(1e-6 < row["gap_mean"] < 0.02 and row["rows_trained"] > 0 for row in metrics(straight))
