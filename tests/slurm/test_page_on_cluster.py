@@ -6,6 +6,7 @@ import signal
 import subprocess
 
 import pytest
+import yaml
 from checkouts import ROOT
 from virtual_cluster import SMOKE, wait_for
 
@@ -55,6 +56,17 @@ def test_start(checkout, bash):
     (job,) = checkout.accounting()
     assert (job["State"], job["Comment"]) == ("COMPLETED", "rule_prepare_miniature_data_wildcards_chain3")
     assert (checkout.folder / "results/smoke/data/chain3.parquet").is_file()
+
+
+def test_the_table_of_jobs_is_the_configuration():
+    resources = yaml.safe_load((ROOT / "config.yaml").read_text())["scales"]["paper"]["resources"]
+    hours = {"5 days": 120, "1 day": 24, "12 hours": 12, "4 hours": 4, "2 hours": 2, "1 hour": 1}
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\d+) \| (\d+) GB \| (\d+ \w+)", PAGE, re.M)
+    assert {
+        rule: {"threads": int(cores), "mem_mb": 1000 * int(memory), "runtime_min": 60 * hours[time]}
+        | ({} if gpu == "–" else {"gpu": int(gpu)})
+        for rule, gpu, cores, memory, time in rows
+    } == {rule: own for rule, own in resources.items() if not rule.startswith("aggregate")}
 
 
 def test_where_to_look(bash):
