@@ -267,7 +267,7 @@ def test_a_key_written_twice_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("    inherits: miniature\n    seeds:", "    inherits: miniature\n    sede: 3\n    seeds:", "scales.smoke.sede: unknown key"),
+        ("miniature\n    seeds: [1", "miniature\n    sede: 3\n    seeds: [1", "scales.smoke.sede: unknown key"),
         ("      samples: 4\n", "      samples: 4\n      samples: 5\n", "the key 'samples' stands twice"),
         ("warmup_sweep: {updates: [2]}", "warmup_sweep: {updates: [9]}", "update 9, beyond training.updates: 3"),
     ],
