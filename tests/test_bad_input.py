@@ -53,7 +53,7 @@ TABLE = [
     ("several nodes to sample", "plan", in_scale(resources={"generate_samples": {"threads": 1, "gpu": 2, "nodes": 2}}),
      "resources.generate_samples.nodes: 2; train_policy alone works on several nodes"),
     ("GPUs of no kind", "plan", in_scale(resources={"train_policy": {"threads": 1, "gpu": 2}}),
-     "hardware.gpu: null, but resources.train_policy asks for 2; give its name"),
+     "hardware.gpu: missing, but resources.train_policy asks for 2; give its name"),
     ("GPUs that nodes cannot share", "plan", in_scale(resources={"train_policy": {"threads": 1, "gpu": 3, "nodes": 2}}),
      "resources.train_policy.gpu: 3 on 2 nodes; give the GPUs of all nodes"),
     # types

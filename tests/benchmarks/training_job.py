@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import harness
 import pyarrow as pa
@@ -15,7 +16,7 @@ from prerl.checkpoints import new_folder
 from prerl.corpus import problem_set
 from prerl.files import write_parquet
 from prerl.miniature import build_model, build_tokenizer, save_model
-from prerl.prompts import PromptSettings, encode_prompts
+from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
 from prerl.train_settings import TrainSettings
 from prerl.trainer import Trainer
 
@@ -64,7 +65,9 @@ def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Tr
         "training": {key: value for key, value in block["training"].items() if key not in outside},
         "validation": {"updates": [], "samples": 1, "sampling": sampling},
     }
-    trainer = Trainer(TrainSettings.from_json(json.dumps(settings)), start, train, [], folder / "state", [])
+    # a base model must be able to end its answers; this one never does
+    with mock.patch("prerl.trainer.check_base_model", lambda start, *_: load_tokenizer(start)):
+        trainer = Trainer(TrainSettings.from_json(json.dumps(settings)), start, train, [], folder / "state", [])
     rewards = torch.tensor([reward(row, mixed_groups) for row in range(PROMPTS * GROUP)])
     train_stage = trainer._train
     trainer._train = lambda graded: train_stage(replace(graded, rewards_R=rewards))

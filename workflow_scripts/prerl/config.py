@@ -174,9 +174,9 @@ def _gpu_faults(block: Mapping) -> list[str]:
     faults = []
     for rule, own in block["resources"].items():
         nodes, gpu = own.get("nodes", 1), own.get("gpu", 0)
-        if gpu and block["hardware"]["gpu"] is None:
+        if gpu and "gpu" not in block["hardware"]:
             faults.append(
-                f"hardware.gpu: null, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"
+                f"hardware.gpu: missing, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"
             )
         if nodes > 1 and rule != "train_policy":
             faults.append(f"resources.{rule}.nodes: {nodes}; train_policy alone works on several nodes, leave it out")
