@@ -22,7 +22,7 @@ import torch
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from prerl.checkpoints import seal
-from prerl.logprobs import response_hidden
+from prerl.logprobs import pack_micro_batches, response_hidden
 from prerl.problems import ProblemSet, read_source
 from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
 
@@ -42,7 +42,7 @@ PROMPT = {
 }
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 24, "batch_rows": 128}
 ENGINES = {"transformers": {"name": "transformers"}, "vllm": {"name": "vllm", "kv_cache_gib": 0.25}}
-MATH_PROBLEMS = 32
+MATH_PROBLEMS = 16
 PROMPTS, SAMPLES, EVALUATION_SAMPLES = 16, 8, 2
 TRAINING = {
     "prompts_per_update": PROMPTS,
@@ -57,7 +57,7 @@ TRAINING = {
     "max_gap_nats": 1e-3,
     "importance_cap": None,
     "micro_batch_tokens": 4096,
-    "measured_samples_per_prompt": 2,
+    "measured_samples_per_prompt": 4,
     "precision": "float32",
     "activation_checkpointing": False,
     "pack_rows": False,
@@ -87,9 +87,10 @@ def problems_of_amc23() -> pa.Table:
 
 
 def problems_of_math() -> pa.Table:
-    """The first problems of MATH train whose answer is a whole number."""
+    """The first short problems of MATH train whose answer is a whole number."""
     table = read_source(MATH, ProblemSet("math", "verl", MATH.name, 7500, PROMPT["system"]))
-    rows = [i for i, answer in enumerate(table["answer"].to_pylist()) if answer.isdecimal()]
+    pairs = zip(table["problem"].to_pylist(), table["answer"].to_pylist(), strict=True)
+    rows = [i for i, (problem, answer) in enumerate(pairs) if len(problem) < 150 and answer.isdecimal()]
     return table.take(rows[:MATH_PROBLEMS])
 
 
@@ -101,7 +102,7 @@ def fit(
     Softmax over the tokens of the answers and a sample of the others that stands for all of them (their logits raised
     by the log of the sampling rate): the whole vocabulary would take minutes.
     """
-    steps, peak, drawn = 100, 2e-2, 256
+    steps, peak, drawn = 150, 2e-2, 256
     choice = random.Random(SEED)
     known = sorted({token for answer in answers for c in (True, False) for token in answer_ids(tokenizer, answer, c)})
     index = {token: position for position, token in enumerate(known)}
@@ -114,13 +115,15 @@ def fit(
             answer_ids(tokenizer, answers[(i + choice.randrange(2)) % len(answers)], choice.random() < 0.5)
             for i in range(len(prompts))
         ]
-        hidden_ND, targets_N = response_hidden(model, prompts, responses)
         columns = torch.cat([torch.tensor(known), others[torch.randint(len(others), (drawn,))]])
-        logits_NC = hidden_ND @ model.get_output_embeddings().weight[columns].T
-        logits_NC[:, len(known) :] += math.log(len(others) / drawn)
-        targets_N = torch.tensor([index[token] for token in targets_N.tolist()])
         optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(logits_NC, targets_N).backward()
+        for batch in pack_micro_batches([len(prompt) for prompt in prompts], 2048):
+            hidden_ND, targets_N = response_hidden(model, [prompts[i] for i in batch], [responses[i] for i in batch])
+            logits_NC = hidden_ND @ model.get_output_embeddings().weight[columns].T
+            logits_NC[:, len(known) :] += math.log(len(others) / drawn)
+            targets_N = torch.tensor([index[token] for token in targets_N.tolist()])
+            loss = torch.nn.functional.cross_entropy(logits_NC, targets_N, reduction="sum")
+            (loss / sum(map(len, responses))).backward()
         optimizer.step()
 
 

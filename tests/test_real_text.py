@@ -90,7 +90,7 @@ def study(request, problems, base, tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_problems_are_the_forty_questions_and_those_of_math(problems):
-    assert [len(table) for table in problems.values()] == [40, 32]
+    assert [len(table) for table in problems.values()] == [40, 16]
     for table in problems.values():
         assert all(int(answer) == float(answer) for answer in table["answer"].to_pylist())
 
