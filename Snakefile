@@ -37,6 +37,7 @@ include: "rules/alignment.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/publish.smk"
+include: "rules/preview.smk"
 
 # What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three. driver: the environment
 # that Snakemake itself runs in.

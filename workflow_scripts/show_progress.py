@@ -25,6 +25,7 @@ from typing import TextIO
 import yaml
 
 from prerl.config import read_config
+from prerl.dry_runs import planned_jobs
 from prerl.methods import resolve_methods
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +45,6 @@ If one was killed (kill -9, a power cut), remove its lock by
 then start again: it goes on where that one stopped."""
 
 Run = tuple[str, str, str]  # model, method, seed of one training run
-RULE = re.compile(r"^(?:local)?rule (\w+):$")
-WILDCARDS = re.compile(r"^    wildcards: (.*)$")
 FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\w+)\)")
 ERROR = re.compile(r"^\w*(Error|Exception)\b|^Error in|^Exiting because|^Failed to|^Logfile ")
 ROUTINE = re.compile(r"^\[|^Select jobs|^Execute \d|^\d+ of \d+ steps")
@@ -60,17 +59,10 @@ class Plan:
 
 
 def read_plan(dry_run: str) -> Plan:
-    """The plan in the output of `snakemake -n`. 'rule train_policy:' with its line of wildcards is one training run."""
-    plan = Plan()
-    rule = ""
-    for line in dry_run.splitlines():
-        if found := RULE.match(line):
-            rule = found[1]
-            plan.jobs[rule] += 1
-        elif rule == "train_policy" and (found := WILDCARDS.match(line)):
-            values = dict(part.split("=", 1) for part in found[1].split(", "))
-            plan.runs.append((values["model"], values["method"], values["seed"]))
-    return plan
+    """The plan in the output of `snakemake -n`."""
+    jobs = planned_jobs(dry_run)
+    runs = [job.wildcards for job in jobs if job.rule == "train_policy"]
+    return Plan(Counter(job.rule for job in jobs), [(run["model"], run["method"], run["seed"]) for run in runs])
 
 
 def updates_done(state: Path, run: Run, since: float) -> int:

@@ -58,6 +58,8 @@ def test_every_rule_that_is_no_local_one_has_an_environment():
             "aggregate_scores",
             "aggregate_ood",
             "report",
+            "budget",
+            "preflight",
         }
     )
     named = set(re.findall(r'"\.\./envs/(\w+)\.yaml"', text))

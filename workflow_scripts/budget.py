@@ -1,0 +1,173 @@
+"""A table of all that is left to do: jobs, GPU-hours, wall time, disk of every stage (rule budget). Runs none of it."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import heapq
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from prerl.costs import JobCost, job_cost
+from prerl.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
+from prerl.methods import resolve_methods
+
+CPU_SPEED = "cores as fast as those of docs/benchmarks.md"
+GPU_SPEED = "cards as config.yaml, hardware.gpu names them, at an assumed share of their speed; never run on a GPU"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The jobs of one rule that are left. gib: what they leave on the disk; measured: jobs whose time is known."""
+
+    rule: str
+    jobs: int
+    gpus: int
+    gpu_hours: float
+    longest_s: float
+    total_s: float
+    gib: float
+    measured: int
+
+
+def seconds_measured(job: PlannedJob) -> float | None:
+    """Seconds that a job took, by its benchmark file; None where it has not run.
+
+    Snakemake times the last attempt alone. A training run in slices took longer: at least all of its updates.
+    """
+    if not Path(job.benchmark).is_file():
+        return None
+    with open(job.benchmark, encoding="utf-8") as stream:
+        seconds = float(next(csv.DictReader(stream, delimiter="\t"))["s"])
+    for output in job.outputs:
+        if job.rule == "train_policy" and output.endswith("/metrics.parquet") and Path(output).is_file():
+            updates = pq.read_table(output, columns=["seconds_total"])["seconds_total"].to_pylist()
+            seconds = max(seconds, sum(updates))
+    return seconds
+
+
+def corrections(jobs: list[PlannedJob], formula: Mapping[tuple, JobCost]) -> dict[str, tuple[float, int]]:
+    """Rule -> measured seconds over those of the formula, of its jobs that have run, and how many these are."""
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for job in jobs:
+        seconds = seconds_measured(job) if job.benchmark else None
+        if seconds is not None:
+            pairs.setdefault(job.rule, []).append((seconds, formula[job.key].wall_s))
+    return {
+        rule: (sum(measured for measured, _ in times) / sum(planned for _, planned in times), len(times))
+        for rule, times in pairs.items()
+    }
+
+
+def stages_of(
+    left: list[PlannedJob], formula: Mapping[tuple, JobCost], corrected: Mapping[str, tuple[float, int]]
+) -> list[Stage]:
+    """A row for each rule of the jobs that are left, the most GPU-hours first, then the most time."""
+    stages = []
+    for rule in dict.fromkeys(job.rule for job in left):
+        costs = [formula[job.key] for job in left if job.rule == rule]
+        factor, measured = corrected.get(rule, (1.0, 0))
+        times = [factor * cost.wall_s for cost in costs]
+        gpu_hours = factor * sum(cost.gpu_hours for cost in costs)
+        gib = sum(cost.disk_gib for cost in costs)
+        stages.append(Stage(rule, len(costs), costs[0].gpus, gpu_hours, max(times), sum(times), gib, measured))
+    return sorted(stages, key=lambda stage: (-stage.gpu_hours, -stage.total_s))
+
+
+def elapsed(jobs: list[PlannedJob], seconds: list[float], cores: int, at_once: int) -> tuple[float, int]:
+    """Seconds to the end of the last job and most GPUs held, each job started once inputs are made and cores are free.
+
+    seconds: of each job; at_once: most jobs at a time. A job takes the cores and GPUs that the plan gives it.
+    """
+    producers = {path: index for index, job in enumerate(jobs) for path in job.outputs}
+    waits_for = [{producers[path] for path in job.inputs if path in producers} for job in jobs]
+    threads = [min(int(job.resources["cpus"]), cores) for job in jobs]
+    gpus = [int(job.resources.get("gpu", 0)) for job in jobs]
+    waiting, running, done = list(range(len(jobs))), [], set()
+    now, most = 0.0, 0
+    while waiting or running:
+        for index in [index for index in waiting if waits_for[index] <= done]:
+            if threads[index] <= cores and len(running) < at_once:
+                waiting.remove(index)
+                cores -= threads[index]
+                heapq.heappush(running, (now + seconds[index], index))
+        most = max(most, sum(gpus[index] for _, index in running))
+        now, ended = heapq.heappop(running)
+        done.add(ended)
+        cores += threads[ended]
+    return now, most
+
+
+def duration(seconds: float) -> str:
+    """duration(50) == '50 s', duration(600) == '10 min', duration(9000) == '2.5 h', duration(345600) == '4.0 days'."""
+    for limit, unit, name in ((90, 1, "s"), (5400, 60, "min")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
+
+
+def size(gib: float) -> str:
+    """size(0.25) == '0.25 GiB', size(2048) == '2.0 TiB'."""
+    return f"{gib:.2f} GiB" if gib < 1024 else f"{gib / 1024:.1f} TiB"
+
+
+def table(stages: list[Stage]) -> str:
+    """The rows and their sum, in columns."""
+    lines = [["stage", "jobs", "GPUs", "GPU-hours", "longest job", "one by one", "disk", "time from"]]
+    total = Stage(
+        "all",
+        sum(stage.jobs for stage in stages),
+        max(stage.gpus for stage in stages),
+        sum(stage.gpu_hours for stage in stages),
+        max(stage.longest_s for stage in stages),
+        sum(stage.total_s for stage in stages),
+        sum(stage.gib for stage in stages),
+        sum(stage.measured for stage in stages),
+    )
+    for stage in [*stages, total]:
+        numbers = [str(stage.jobs), str(stage.gpus), f"{stage.gpu_hours:.1f}"]
+        times = [duration(stage.longest_s), duration(stage.total_s)]
+        source = f"{stage.measured} measured" if stage.measured else "formula"
+        lines.append([stage.rule, *numbers, *times, size(stage.gib), source])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:-1], widths[1:-1]), line[-1]]) for line in lines
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--settings", type=json.loads, required=True, help="JSON: preview_settings of rules/preview.smk"
+    )
+    settings = parser.parse_args().settings
+    targets = os.environ.get("TARGETS", "all").split()
+    every = [job for job in planned_jobs(dry_run(settings["arguments"], targets, "--forceall")) if job.rule != "all"]
+    missing = {job.key for job in planned_jobs(dry_run(settings["arguments"], targets))}
+    left = [job for job in every if job.key in missing]
+    print(f"{' '.join(targets)} at scale {settings['scale']}: {len(every) - len(left)} of {len(every)} jobs are done.")
+    if not left:
+        return
+    block = planned_block(settings["configfiles"], settings["scale"], every)
+    methods = resolve_methods(block)
+    formula = {job.key: job_cost(job.rule, job.wildcards, block, methods) for job in every}
+    corrected = corrections(every, formula)
+    print(f"\n{table(stages_of(left, formula, corrected))}\n")
+    seconds = [formula[job.key].wall_s * corrected.get(job.rule, (1.0, 0))[0] for job in left]
+    end, gpus = elapsed(left, seconds, settings["cores"], settings["jobs"] or len(left))
+    limit = f"{settings['jobs']} jobs" if settings["jobs"] else f"jobs of {settings['cores']} cores"
+    needed = f", on up to {gpus} GPUs" if gpus else ""
+    print(f"With {limit} at a time, each once its inputs are made, no waiting in a queue{needed}: {duration(end)}.")
+    speed = GPU_SPEED if any(cost.gpus for cost in formula.values()) else CPU_SPEED
+    print(f"formula: workflow_scripts/prerl/costs.py, for {speed}.")
+    if corrected:
+        print("N measured: the formula, times how much longer than that N jobs of the stage have taken here.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What would stop a run, looked at before its first job, a line each (rule preflight). Submits and downloads nothing.
+
+Exit status 1 where something is wrong. `later` is what the run itself does first, with the command that does it now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.utils import set_gres_string
+
+from prerl import UserError
+from prerl.base_model import check_base_model
+from prerl.costs import job_cost
+from prerl.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
+from prerl.hub import HubModel, published
+from prerl.methods import resolve_methods
+from prerl.planner import check_memory, memory_plans
+from prerl.prompts import PromptSettings
+from prerl.shapes import Shape, check_architecture
+
+GIB = 1 << 30
+OK, LATER, FAULT = "ok", "later", "FAULT"
+Finding = tuple[str, str]  # OK, LATER or FAULT, and what was found with its remedy
+
+
+class Resources(dict):
+    """A job's resources as the SLURM plugin reads them: by name, whole numbers as such."""
+
+    def __init__(self, written: Mapping[str, str]) -> None:
+        super().__init__({key: int(value) if value.isdecimal() else value for key, value in written.items()})
+
+    __getattr__ = dict.__getitem__
+
+
+def check_disk(left: list[PlannedJob], block: Mapping, results: Path) -> Iterator[Finding]:
+    """Room for what the jobs that are left will write, by formula."""
+    methods = resolve_methods(block)
+    needed = sum(job_cost(job.rule, job.wildcards, block, methods).disk_gib for job in left)
+    place = next(folder for folder in (results, *results.absolute().parents) if folder.exists()).resolve()
+    free = shutil.disk_usage(place).free / GIB
+    said = f"{place} has {free:.0f} GiB free, what is left to do writes about {needed:.0f} GiB (formula)"
+    if free < needed:
+        yield FAULT, f"{said}: make room, or make `results` a link to a folder on a larger disk"
+    else:
+        yield OK, f"{said}; a quota is not seen"
+
+
+def check_models(block: Mapping, results: Path) -> Iterator[Finding]:
+    """Revision, files, shape, tokenizer, template and EOS of the models that were fetched."""
+    longest = max(block[stage]["max_new_tokens"] for stage in ("rollouts", "validation", "evaluation"))
+    for name, model in block["models"].items():
+        if "hub" not in model:
+            yield OK, f"{name} is trained here, nothing is fetched"
+            continue
+        manifest = results / name / "base/model/manifest.json"
+        if not manifest.exists():
+            command = f"snakemake --cores 1 --config scale={results.name} -- {manifest}"
+            yield LATER, f"{name} ({HubModel(**model['hub'])}) is not here yet: `{command}`"
+            continue
+        folder = published(HubModel(**model["hub"]), manifest)
+        check_architecture(name, Shape(**model["architecture"]), json.loads((folder / "config.json").read_bytes()))
+        tokenizer = check_base_model(folder, PromptSettings(**block["prompt"]), longest)
+        prefix = block["prompt"]["prefix_token"]
+        ids = f"{prefix} {tokenizer.convert_tokens_to_ids(prefix)}, {tokenizer.eos_token} {tokenizer.eos_token_id}"
+        yield OK, f"{name} is {HubModel(**model['hub'])}; token ids: {ids}"
+
+
+def check_environments(said: str, arguments: list[str]) -> Iterator[Finding]:
+    """The environments that Snakemake would have to build, which it names in a dry run."""
+    missing = sorted(set(re.findall(r"^(?:Incomplete )?Conda environment (\S+) will be (?:re)?created", said, re.M)))
+    if missing:
+        command = shlex.join(["snakemake", *arguments, "--conda-create-envs-only"])
+        yield LATER, f"{', '.join(missing)}: to be built, `{command}`"
+    else:
+        yield OK, "all are built"
+
+
+def check_memory_plan(block: Mapping) -> Iterator[Finding]:
+    """The planner's verdict, with the GPUs that the profile gives."""
+    methods = resolve_methods(block)
+    check_memory(block, methods)
+    plans = [plan for plan in memory_plans(block, methods) if plan.capacity_gib]
+    if plans:
+        plan = min(plans, key=lambda plan: plan.left_gib)
+        job = f"{plan.rule} of {plan.model} on {plan.gpus} GPU(s)"
+        yield OK, f"most: {job}, {plan.peak_gib:.0f} of {plan.capacity_gib} GiB each (planned, hardware.gpu)"
+    else:
+        yield OK, "no job asks for a GPU that the configuration describes"
+
+
+def check_queue(submitted: list[PlannedJob]) -> Iterator[Finding]:
+    """Whether SLURM would take the jobs: `sbatch --test-only` with the plugin's own options, once for each request."""
+    if shutil.which("sbatch") is None:
+        yield FAULT, "sbatch is not on the path: run this on a login node of the cluster, or load its SLURM module"
+        return
+    requests: dict[str, str] = {}  # a request by its first rule; the others of the same are accepted with it
+    for job in submitted:
+        requests.setdefault(sbatch_options(job), job.rule)
+    accepted = []
+    for options, rule in requests.items():
+        command = ["sbatch", "--test-only", *shlex.split(options), "--wrap", "true"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode == 0:
+            accepted.append(rule)
+            continue
+        reason = " ".join(done.stderr.split()).removeprefix("allocation failure: ")
+        yield (
+            FAULT,
+            (
+                f"{rule}: {reason} (asked: {options}); correct account, partition, GPU type or time limit in "
+                "slurm/config.yaml, cores, GPUs or memory in config.yaml, resources"
+            ),
+        )
+    if accepted:
+        yield OK, f"SLURM takes the jobs of {', '.join(accepted)} and their like"
+
+
+def sbatch_options(job: PlannedJob) -> str:
+    """What the SLURM plugin would ask for: its own functions, without name, log and comment of a job."""
+    asking = SimpleNamespace(resources=Resources(job.resources), threads=int(job.resources["cpus"]))
+    names = {"account": "-A", "partition": "-p"}
+    named = {
+        key: f"{option} {shlex.quote(str(asking.resources[f'slurm_{key}']))}"
+        if f"slurm_{key}" in asking.resources
+        else ""
+        for key, option in names.items()
+    }
+    own = {"run_uuid": "preflight", "slurm_logfile": "/dev/null", "comment_str": "preflight", "workdir": ""}
+    command = get_submit_command(asking, own | named) + set_gres_string(asking)
+    return " ".join(command.split("--comment preflight", 1)[1].split())
+
+
+def report(topic: str, check: Callable[[], Iterator[Finding]]) -> bool:
+    """Print the findings of a check; whether all is well."""
+    try:
+        findings = list(check())
+    except UserError as error:
+        findings = [(FAULT, line) for line in str(error).splitlines()]
+    for state, said in findings:
+        print(f"{state:<6}{topic}: {said}", flush=True)
+    return all(state != FAULT for state, _ in findings)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--settings", type=json.loads, required=True, help="of rules/preview.smk, JSON")
+    settings = parser.parse_args().settings
+    results = Path("results") / settings["scale"]
+    said = dry_run(settings["arguments"], ["all"])
+    left = planned_jobs(said)
+    print(f"{OK:<6}config: scale {settings['scale']}, {len(left)} jobs left")
+    block = planned_block(settings["configfiles"], settings["scale"], left)
+    checks = {
+        "GPU memory": lambda: check_memory_plan(block),
+        "disk": lambda: check_disk(left, block, results),
+        "model": lambda: check_models(block, results),
+    }
+    if settings["builds_environments"]:
+        checks["environments"] = lambda: check_environments(said, settings["arguments"])
+    submitted = [job for job in left if job.rule in settings["submitted"] and job.rule != "all"]
+    if submitted:
+        checks["queue"] = lambda: check_queue(submitted)
+    well = [report(topic, check) for topic, check in checks.items()]
+    return 0 if all(well) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
