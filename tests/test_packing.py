@@ -89,6 +89,24 @@ def test_the_flash_kernel_is_given_the_same_attention(rows, monkeypatch):
     torch.testing.assert_close(response_logprobs(packed_model(), *rows), expected, atol=1e-5, rtol=0)
 
 
+def test_heads_are_repeated_for_a_kernel_that_knows_no_groups(rows, monkeypatch):
+    """A GPU's in float32: the same values, and as many key heads as query heads reach torch's attention."""
+    expected = response_logprobs(packed_model(), *rows)
+    heads = []
+
+    def spy(query, key, value, **options):
+        heads.append((query.shape[1], key.shape[1], value.shape[1]))
+        return attention(query, key, value, **options)
+
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    assert torch.equal(response_logprobs(packed_model(), *rows), expected) and set(heads) == {(4, 2, 2)}
+    heads.clear()
+    monkeypatch.setattr(prerl.packing, "knows_grouped_heads", lambda query: False)
+    torch.testing.assert_close(response_logprobs(packed_model(), *rows), expected, atol=1e-5, rtol=0)
+    assert set(heads) == {(4, 4, 4)}
+
+
 def test_a_packing_model_still_samples_as_any_other():
     settings = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=8, batch_rows=8)
     prompts, seeds = [[20] * 3, [21] * 7], [[1, 2], [3, 4]]

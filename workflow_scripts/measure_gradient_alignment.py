@@ -11,6 +11,7 @@ import pyarrow as pa
 from prerl.alignment import AlignmentRollout, measure_alignment, token_agreement
 from prerl.checkpoints import load_model, verify
 from prerl.files import read_problems, read_table, write_parquet
+from prerl.packing import pack_rows
 from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
 from prerl.rewards import hendrycks_reward
 
@@ -32,6 +33,7 @@ def main() -> None:
     model = load_model(folder)
     if model.device.type == "cuda":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        pack_rows(model)  # for its attention: transformers' own in float32 makes a matrix of all pairs of tokens
     problems = read_problems(arguments.questions).to_pydict()
     answers = dict(zip(problems["id"], problems["answer"], strict=True))
     contexts = dict(zip(problems["id"], encode_prompts(tokenizer, problems["problem"], prompt), strict=True))

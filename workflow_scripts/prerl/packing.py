@@ -12,7 +12,7 @@ import itertools
 import torch
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, PreTrainedModel
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
 from prerl import UserError
 
@@ -49,6 +49,14 @@ def fits_flash_attention(query: torch.Tensor) -> bool:
     return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
 
 
+def knows_grouped_heads(query: torch.Tensor) -> bool:
+    """Whether torch's ordinary attention takes grouped heads without a matrix of all pairs of tokens.
+
+    On a GPU only its half-precision kernels do; that of float32 wants a key head for each query head (torch 2.13).
+    """
+    return not query.is_cuda or fits_flash_attention(query)
+
+
 def packed_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -82,6 +90,9 @@ def packed_attention(
             enable_gqa=query.shape[1] != key.shape[1],
         )
         return output_THD[None], None
+    if not knows_grouped_heads(query):
+        groups = query.shape[1] // key.shape[1]
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     bounds = cu_seq_lens_q.tolist()
     rows = [
         sdpa_attention_forward(
