@@ -27,7 +27,8 @@ def plan_micro_batches(lengths: list[int], max_tokens: int, ranks: int, packed: 
     fewest steps that keep them within `max_tokens` (a longer row is alone). The last ones may be without a row.
     """
     if packed and lengths:
-        steps = -(-sum(lengths) // (max_tokens * ranks))
+        alone = sum(2 * length > max_tokens for length in lengths)  # no two of these go together
+        steps = -(-max(-(-sum(lengths) // max_tokens), alone) // ranks)
         batches = balanced_partition(lengths, steps * ranks, equal_size=False)
         while any(len(batch) > 1 and sum(lengths[row] for row in batch) > max_tokens for batch in batches):
             steps += 1
