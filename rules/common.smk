@@ -141,7 +141,6 @@ MODULES = {
 
 # What computes in the jobs that run a model; the others run none.
 ENGINES = dict.fromkeys(["sample_rollouts", "train_policy", "generate_samples"], SCALE["rollouts"]["engine"])
-ENGINES["evaluate_ood"] = "vllm"
 ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment"], "transformers")
 ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
