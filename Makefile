@@ -40,10 +40,10 @@ bench-gpu: .venv-gpu/installed  ## on a machine with a GPU: results/bench/gpu.md
 
 # Everything in one environment, for one GPU without conda: the jobs' own versions over the driver's. Without the SLURM
 # plugin, which wants a newer numpy, and with the driver's packaging, which Snakemake wants older.
-.venv-gpu/installed: envs/train.yaml requirements.txt
+.venv-gpu/installed: envs/train.yaml envs/ood.yaml requirements.txt
 	$(PYTHON) -m venv --clear .venv-gpu
 	grep -v snakemake-executor-plugin-slurm requirements.txt > .venv-gpu/driver.txt
-	sed -n 's/^ *- \([^ ]*==[^ ]*\).*/\1/p' envs/train.yaml | grep -v ^packaging== > .venv-gpu/jobs.txt
+	sed -n 's/^ *- \([^ ]*==[^ ]*\).*/\1/p' envs/train.yaml envs/ood.yaml | grep -v ^packaging== | sort -u > .venv-gpu/jobs.txt
 	.venv-gpu/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement .venv-gpu/driver.txt
 	.venv-gpu/bin/pip install --quiet --disable-pip-version-check --no-deps --requirement .venv-gpu/jobs.txt
 	.venv-gpu/bin/pip check
