@@ -43,9 +43,13 @@ class TaskError(UserError):
 
 
 def digest_of(settings: Mapping, task: Mapping, policy: Path, data: Path) -> str:
-    """Hex digest of all that decides a task's answers: settings of the run, the task, the policy, its data."""
+    """Hex digest of all that decides a task's answers: settings of the run, the task, the policy, its data.
+
+    Not so the size of the cache, and whether other tasks may run generated code.
+    """
     files = [data] if data.is_file() else sorted(path for path in data.rglob("*") if path.is_file())
-    own = {key: value for key, value in settings.items() if key != "tasks"}
+    free = ("tasks", "kv_cache_gib", "run_generated_code")
+    own = {key: value for key, value in settings.items() if key not in free}
     key = json.dumps([own, task, sha256_of(policy), [sha256_of(file) for file in files]], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
@@ -104,6 +108,7 @@ def load_policy(folder: Path, run_seed: int, enable_thinking: bool, kv_cache_gib
     return SeededVLLM(
         str(folder),
         enable_thinking=enable_thinking,
+        think_end_token="</think>" if enable_thinking else None,  # graded is what follows
         batch_size="auto",  # all requests at once; vLLM makes its own batches
         dtype="bfloat16" if gpu else "float32",
         enforce_eager=not gpu,
