@@ -64,7 +64,7 @@ def test_the_pilot_takes_about_a_gpu_day():
             evaluations = [base | {"method": method} for method in [BASE, *methods]]
             jobs += [(rule, job) for rule in ("generate_samples", "evaluate_ood") for job in evaluations]
     costs = [cost for costs in stage_costs(jobs, block, methods).values() for cost in costs]
-    assert 18 < sum(cost.gpu_hours for cost in costs) < 28
+    assert 18 < sum(cost.gpu_hours for cost in costs) < 30
     assert all(cost.gpus == 1 for cost in costs)
 
 

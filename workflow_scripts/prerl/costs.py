@@ -20,7 +20,7 @@ GIB = 1 << 30
 ANSWER_SHARE = 0.3  # mean answer over the longest allowed. M: 0.29 in training, 0.33 in evaluation; D elsewhere
 PROMPT_SHARE, PROMPT_TOKENS = 0.5, 200  # mean prompt: half the longest allowed, 200 at most. D
 COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows whose advantage counts. M; D elsewhere
-SHARD_ROWS = 4096  # of prerl.generation.generate_sharded
+SHARD_ROWS = 1024  # answers of a GPU in one wave of decoding: prerl.generation.SHARD_ROWS of vLLM
 TOKEN_BYTES = 10  # D: id, log-prob and text of a sampled token, compressed
 # answers a second and process: distinct ones through math-verify (M: docs/benchmarks.md), repeated ones (M)
 GRADED_PER_S = {"file": 240, "generated": 3000}
