@@ -158,7 +158,7 @@ def main() -> int:
     settings = parser.parse_args().settings
     results = Path("results") / settings["scale"]
     said = dry_run(settings["arguments"], ["all"])
-    left = planned_jobs(said)
+    left = [job for job in planned_jobs(said) if job.rule != "all"]
     print(f"{OK:<6}config: scale {settings['scale']}, {len(left)} jobs left")
     block = planned_block(settings["configfiles"], settings["scale"], left)
     checks = {
@@ -168,7 +168,7 @@ def main() -> int:
     }
     if settings["builds_environments"]:
         checks["environments"] = lambda: check_environments(said, settings["arguments"])
-    submitted = [job for job in left if job.rule in settings["submitted"] and job.rule != "all"]
+    submitted = [job for job in left if job.rule in settings["submitted"]]
     if submitted:
         checks["queue"] = lambda: check_queue(submitted)
     well = [report(topic, check) for topic, check in checks.items()]
