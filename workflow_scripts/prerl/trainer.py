@@ -203,7 +203,7 @@ class Trainer:
                 return NOTHING_TRAINED | valued
         weights_R = token_mean_weights(graded, responses, advantages, objective)
         if s.importance_cap is not None:
-            advantages, corrected = self._correct(graded, responses, advantages)
+            advantages, corrected = self._correct(graded, responses, advantages, weights_R)
             valued |= corrected
         trained = policy_update(
             self.model,
@@ -222,11 +222,19 @@ class Trainer:
 
     @torch.no_grad()
     def _correct(
-        self, graded: GradedRollouts, responses: list[list[int]], advantages: torch.Tensor | list[torch.Tensor]
+        self,
+        graded: GradedRollouts,
+        responses: list[list[int]],
+        advantages: torch.Tensor | list[torch.Tensor],
+        weights_R: torch.Tensor,
     ) -> tuple[list[torch.Tensor], dict]:
-        """Advantages by token under the weights of prerl.importance, and their metrics; takes one more forward pass."""
+        """Advantages by token under the weights of prerl.importance, and their metrics; takes one more forward pass.
+
+        Only of the rows that `policy_update` takes.
+        """
         s = self.settings
-        rows = [row for row in nonzero_rows(advantages).nonzero()[:, 0].tolist() if responses[row]]
+        counting = (weights_R != 0) & nonzero_rows(advantages)
+        rows = [row for row in counting.nonzero()[:, 0].tolist() if responses[row]]
         if not rows:
             return advantages, {"importance_mean": None, "importance_cut": None}
         own = [responses[row] for row in rows]
