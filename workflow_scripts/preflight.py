@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import shlex
 import shutil
@@ -104,26 +105,62 @@ def check_queue(submitted: list[PlannedJob]) -> Iterator[Finding]:
     if shutil.which("sbatch") is None:
         yield FAULT, "sbatch is not on the path: run this on a login node of the cluster, or load its SLURM module"
         return
-    requests: dict[str, str] = {}  # a request by its first rule; the others of the same are accepted with it
+    requests: dict[str, PlannedJob] = {}  # a request by its first job; the others of the same are accepted with it
     for job in submitted:
-        requests.setdefault(sbatch_options(job), job.rule)
+        requests.setdefault(sbatch_options(job), job)
+    limits = time_limits()
     accepted = []
-    for options, rule in requests.items():
+    for options, job in requests.items():
         command = ["sbatch", "--test-only", *shlex.split(options), "--wrap", "true"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode == 0:
-            accepted.append(rule)
-            continue
-        reason = " ".join(done.stderr.split()).removeprefix("allocation failure: ")
-        yield (
-            FAULT,
-            (
-                f"{rule}: {reason} (asked: {options}); correct account, partition, GPU type or time limit in "
-                "slurm/config.yaml, cores, GPUs or memory in config.yaml, resources"
-            ),
-        )
+        if done.returncode:
+            yield (
+                FAULT,
+                (
+                    f"{job.rule}: {' '.join(done.stderr.split())} (asked: {options}); correct account, partition, GPU type or "
+                    "time limit in slurm/config.yaml, cores, GPUs or memory in config.yaml, resources"
+                ),
+            )
+        elif fault := too_long(job, limits):
+            yield FAULT, fault
+        else:
+            accepted.append(job.rule)
     if accepted:
         yield OK, f"SLURM takes the jobs of {', '.join(accepted)} and their like"
+
+
+def too_long(job: PlannedJob, limits: Mapping) -> str:
+    """The fault of a job whose time limit is above its partition's, else nothing. `sbatch` may take it all the same."""
+    partitions = job.resources.get("slurm_partition", limits["default"])
+    longest = max(limits.get(name, math.inf) for name in partitions.split(","))
+    asked = int(job.resources.get("runtime", 0))
+    if asked <= longest:
+        return ""
+    return (
+        f"{job.rule}: asks for {asked} minutes, the partition {partitions} allows {longest:.0f}, and may wait forever; set "
+        "its runtime to that in slurm/config.yaml, set-resources (training goes on in slices), or name another partition"
+    )
+
+
+def time_limits() -> dict:
+    """Partition -> most minutes of a job, and under `default` the name of the default partition, as sinfo has them."""
+    limits: dict = {"default": ""}
+    command = ["sinfo", "--noheader", "--format=%P %l"]
+    for line in subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True).stdout.splitlines():
+        name, limit = line.split()
+        if name.endswith("*"):
+            limits["default"] = name = name.removesuffix("*")
+        limits[name] = minutes(limit)
+    return limits
+
+
+def minutes(limit: str) -> float:
+    """minutes("5-01:30:00") == 7290, minutes("30:00") == 30, minutes("infinite") == inf."""
+    if not limit[0].isdigit():
+        return math.inf
+    days, _, clock = limit.rpartition("-")
+    hours, minute, second = [0, 0, 0, *map(int, clock.split(":"))][-3:]
+    return 1440 * int(days or 0) + 60 * hours + minute + second / 60
 
 
 def sbatch_options(job: PlannedJob) -> str:

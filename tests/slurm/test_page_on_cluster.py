@@ -48,10 +48,16 @@ def bash(checkout):
 def test_start(checkout, bash):
     install, activate, *rest = commands("Start")
     assert (install, activate) == ("make .venv/installed", ". .venv/bin/activate")  # the tests run in that
-    environments, plan, one_job, paper = rest
+    environments, plan, budget, preflight, one_job, paper = rest
     assert paper == WHOLE_PAPER
     bash(environments)
     assert re.search(r"^train_policy +\d+$", bash(plan), re.M)
+    assert re.search(r"^train_policy +114 +1 ", bash(budget), re.M)  # with the one GPU of `fill_in`
+    # refused for the paper: eight GPUs in one's place, 20 TiB of disk; but SLURM takes every job
+    said = bash(f"! {preflight}")
+    assert "FAULT GPU memory: resources.train_policy: qwen3-8b needs" in said
+    assert "ok    environments: all are built" in said
+    assert "ok    queue: SLURM takes the jobs of" in said and "FAULT queue" not in said
     bash(one_job)
     (job,) = checkout.accounting()
     assert (job["State"], job["Comment"]) == ("COMPLETED", "rule_prepare_miniature_data_wildcards_chain3")
@@ -67,6 +73,22 @@ def test_the_table_of_jobs_is_the_configuration():
         | ({} if gpu == "–" else {"gpu": int(gpu)})
         for rule, gpu, cores, memory, time in rows
     } == {rule: own for rule, own in resources.items() if not rule.startswith("aggregate")}
+
+
+@pytest.mark.parametrize(
+    ("resource", "said"),
+    [
+        ("slurm_partition=nowhere", "Invalid partition name"),
+        ("slurm_account=nobody", "Invalid account or account/partition combination"),
+        ("runtime=9999", "asks for 9999 minutes, the partition main allows 7200"),
+        ("gpu=9", "Requested node configuration is not available"),
+    ],
+)
+def test_before_the_queue_says_what_slurm_would_not_take(bash, resource, said):
+    options = f"--config scale=smoke --set-resources train_policy:{resource}"
+    found = bash(f"! snakemake --profile slurm {options} -- preflight")
+    (fault,) = [line for line in found.splitlines() if line.startswith("FAULT")]
+    assert fault.startswith("FAULT queue: train_policy: ") and said in fault
 
 
 def test_where_to_look(bash):

@@ -1,6 +1,5 @@
 """`snakemake preflight`: each check with what it accepts and what it refuses; SLURM and conda are scripts here."""
 
-import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,8 +15,8 @@ from prerl.planner import GIB
 from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY, tiny_model
 
 TRAINING = {
-    "tmpdir": "/tmp", "gpu": "8", "gpu_model": "h100", "mem_mb": "900000", "mem": "900 GB", "runtime": "7200", "nodes": "1",
-    "slurm_account": "lab", "slurm_partition": "gpu", "slurm_extra": "--open-mode=append", "cpus": "64"
+    "tmpdir": "/tmp", "gpu": "8", "gpu_model": "h100", "mem_mb": "900000", "mem": "900 GB", "runtime": "7200",
+    "nodes": "1", "slurm_account": "lab", "slurm_partition": "gpu", "slurm_extra": "--open-mode=append", "cpus": "64"
 }  # fmt: skip
 GRADING = {"mem_mb": "32000", "runtime": "240", "cpus": "16", "slurm_partition": "main"}
 HUB = {"repository": "owner/tiny", "revision": "ab" * 20}
@@ -27,6 +26,7 @@ echo "$*" >> {log}
 case "$*" in *"-p gpu "*) echo "sbatch: error: invalid partition specified: gpu" >&2; exit 1;; esac
 echo "sbatch: Job 3 to start at 2026-01-01T00:00:00" >&2
 """
+SINFO = "#!/bin/sh\nprintf 'main* 5-00:00:00\\nshort 30:00\\nany infinite\\n'\n"
 CONDA = """#!/bin/sh
 case "$*" in
   "info --json") echo '{"conda_prefix": "/opt/conda", "root_prefix": "/opt/conda", "platform": "linux-64"}';;
@@ -41,7 +41,8 @@ def programs(tmp_path, monkeypatch) -> Path:
     """A folder that comes first on the path, with sbatch and conda."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, text in (("sbatch", SBATCH.replace("{log}", str(tmp_path / "asked"))), ("conda", CONDA)):
+    sbatch = SBATCH.replace("{log}", str(tmp_path / "asked"))
+    for name, text in {"sbatch": sbatch, "sinfo": SINFO, "conda": CONDA}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
@@ -68,6 +69,28 @@ def test_a_refused_request_is_told_with_sbatchs_reason_and_asked_once(programs, 
     assert len(asked) == 2 and all(line.startswith("--test-only ") for line in asked)
 
 
+@pytest.mark.parametrize(
+    ("partition", "runtime", "allowed"),
+    [("", 7201, 7200), ("", 7200, None), ("short", 31, 30), ("short,any", 99999, None), ("main,short", 7201, 7200)],
+)
+def test_a_job_that_is_longer_than_its_partition_allows(programs, partition, runtime, allowed):
+    # SLURM takes such a job, without EnforcePartLimits, and lets it wait
+    asked = {"runtime": str(runtime), "cpus": "1"} | ({"slurm_partition": partition} if partition else {})
+    ((state, said),) = preflight.check_queue([PlannedJob("train_policy", resources=asked)])
+    if allowed is None:
+        assert state == preflight.OK
+    else:
+        start = f"train_policy: asks for {runtime} minutes, the partition {partition or 'main'} allows {allowed}, and"
+        assert state == preflight.FAULT and said.startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [("5-01:30:00", 7290), ("2:00:00", 120), ("30:00", 30), ("infinite", float("inf"))]
+)
+def test_limits_of_sinfo(limit, expected):
+    assert preflight.minutes(limit) == expected
+
+
 def test_no_sbatch_on_the_path(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     ((state, said),) = preflight.check_queue([PlannedJob("train_policy", resources=TRAINING)])
@@ -80,7 +103,9 @@ def test_disk(free_gib, state, tmp_path, monkeypatch):
     block = planned_block([str(ROOT / "config.yaml")], "paper", left)
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=free_gib * GIB))
     ((found, said),) = preflight.check_disk(left, block, tmp_path / "results/paper")
-    assert found == state and said.startswith(f"{tmp_path} has {free_gib} GiB free, what is left to do writes about 23 GiB")
+    assert found == state and said.startswith(
+        f"{tmp_path} has {free_gib} GiB free, what is left to do writes about 23 GiB"
+    )
 
 
 @pytest.fixture
@@ -94,19 +119,15 @@ def results(tmp_path) -> Path:
 
 
 def block_with(hub, prefix="<|im_start|>"):
-    shape = {key: value for key, value in ARCHITECTURE.items() if key not in ("max_position_embeddings", "initializer_range")}
+    shape = {
+        key: value for key, value in ARCHITECTURE.items() if key not in ("max_position_embeddings", "initializer_range")
+    }
     answers = {"max_new_tokens": 100}
     return {
         "models": {"tiny": {"hub": hub, "architecture": shape | {"vocab_size": VOCABULARY}}},
         "prompt": {"system": None, "enable_thinking": False, "prefix_token": prefix, "max_prompt_tokens": 64},
         **dict.fromkeys(("rollouts", "validation", "evaluation"), answers),
     }
-
-
-def model_findings(block, results):
-    lines = []
-    monkey = preflight.report("model", lambda: lines.extend(preflight.check_models(block, results)) or lines)
-    return monkey, lines
 
 
 def test_a_fetched_model_is_told_with_its_ids(results, capsys):
@@ -124,13 +145,18 @@ def test_a_model_that_is_not_here_is_fetched_later(results, capsys):
     assert preflight.report("model", lambda: preflight.check_models(block, results))
     said = capsys.readouterr().out
     manifest = f"{results}/other/base/model/manifest.json"
-    assert said.startswith("later model: other ") and f"`snakemake --cores 1 --config scale=paper -- {manifest}`" in said
+    assert (
+        said.startswith("later model: other ") and f"`snakemake --cores 1 --config scale=paper -- {manifest}`" in said
+    )
 
 
 @pytest.mark.parametrize(
     ("block", "said"),
     [
-        (block_with(HUB | {"revision": "cd" * 20}), f"holds owner/tiny at revision {HUB['revision']}, the configuration"),
+        (
+            block_with(HUB | {"revision": "cd" * 20}),
+            f"holds owner/tiny at revision {HUB['revision']}, the configuration",
+        ),
         (block_with(HUB, prefix="no such token"), "no such token"),
     ],
 )
@@ -153,7 +179,9 @@ def test_memory_is_planned_with_the_gpus_of_the_command(capsys):
 
 
 def test_environments_that_a_dry_run_would_build():
-    said = "Building DAG\nConda environment envs/ood.yaml will be created.\nConda environment envs/a.yaml will be created."
+    said = (
+        "Building DAG\nConda environment envs/ood.yaml will be created.\nConda environment envs/a.yaml will be created."
+    )
     ((state, text),) = preflight.check_environments(said, ["--profile", "slurm"])
     assert state == preflight.LATER
     assert text == "envs/a.yaml, envs/ood.yaml: to be built, `snakemake --profile slurm --conda-create-envs-only`"
@@ -166,7 +194,8 @@ def findings(said):
 
 def test_through_the_profile_nothing_is_submitted_and_a_fault_is_the_exit_status(programs, tmp_path):
     folder = copy_checkout(tmp_path / "workflow")
-    options = ["--profile", "slurm", "--config", "scale=smoke"]
+    # the plugin looks at jobs, of which there are none, after 40 seconds, and does not end before
+    options = ["--profile", "slurm", "--config", "scale=smoke", "--slurm-init-seconds-before-status-checks", "1"]
     good = snakemake(folder, *options, "--", "preflight")
     assert good.returncode == 0, good.stdout
     assert [line.split(":")[0] for line in findings(good.stdout)] == [
