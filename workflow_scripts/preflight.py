@@ -32,6 +32,10 @@ from prerl.shapes import Shape, check_architecture
 
 GIB = 1 << 30
 OK, LATER, FAULT = "ok", "later", "FAULT"
+REMEDY = (
+    "correct account, partition, GPU type or time limit in slurm/config.yaml, cores, GPUs or memory in config.yaml, "
+    "resources"
+)
 Finding = tuple[str, str]  # OK, LATER or FAULT, and what was found with its remedy
 
 
@@ -114,13 +118,8 @@ def check_queue(submitted: list[PlannedJob]) -> Iterator[Finding]:
         command = ["sbatch", "--test-only", *shlex.split(options), "--wrap", "true"]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
         if done.returncode:
-            yield (
-                FAULT,
-                (
-                    f"{job.rule}: {' '.join(done.stderr.split())} (asked: {options}); correct account, partition, GPU type or "
-                    "time limit in slurm/config.yaml, cores, GPUs or memory in config.yaml, resources"
-                ),
-            )
+            reason = " ".join(done.stderr.split())
+            yield FAULT, f"{job.rule}: {reason} (asked: {options}); {REMEDY}"
         elif fault := too_long(job, limits):
             yield FAULT, fault
         else:
@@ -137,8 +136,8 @@ def too_long(job: PlannedJob, limits: Mapping) -> str:
     if asked <= longest:
         return ""
     return (
-        f"{job.rule}: asks for {asked} minutes, the partition {partitions} allows {longest:.0f}, and may wait forever; set "
-        "its runtime to that in slurm/config.yaml, set-resources (training goes on in slices), or name another partition"
+        f"{job.rule}: asks for {asked} minutes, the partition {partitions} allows {longest:.0f}, and may wait forever; "
+        "set its runtime to that in slurm/config.yaml, set-resources (training goes on in slices), or name another one"
     )
 
 
