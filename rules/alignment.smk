@@ -19,6 +19,7 @@ rule sample_rollouts:
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
         ),
+        memory=engine_memory,
     log:
         f"{R}/logs/sample_rollouts/{{model}}_seed{{seed}}.log",
     benchmark:
@@ -30,7 +31,7 @@ rule sample_rollouts:
         "../envs/train.yaml"
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
-        " --questions {input.questions} --rollouts {output} > {log} 2>&1"
+        " --engine-memory {params.memory:q} --questions {input.questions} --rollouts {output} > {log} 2>&1"
 
 
 rule measure_gradient_alignment:

@@ -181,9 +181,13 @@ def resources_of(rule_name):
 
 
 def engine():
-    """Block `engine` of a job's settings (prerl.samplers.EngineSettings)."""
-    rollouts = SCALE["rollouts"]
-    return {"name": rollouts["engine"], "kv_cache_gib": rollouts.get("kv_cache_gib")}
+    """Block `engine` of a job's settings (prerl.samplers.EngineSettings), but for `engine_memory`."""
+    return {"name": SCALE["rollouts"]["engine"]}
+
+
+def engine_memory(wildcards, output):
+    """The rest of that block, which changes no result. Params derived from `output` are not compared: it reruns nothing."""
+    return settings(**{key: SCALE["rollouts"][key] for key in ("kv_cache_gib",) if key in SCALE["rollouts"]})
 
 
 def launcher(rule_name):

@@ -41,6 +41,7 @@ rule generate_samples:
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["evaluation"]["max_new_tokens"]),
         ),
+        memory=engine_memory,
         policies=policies,
         state=f"{R}/state/samples/{{model}}/{{method}}/seed{{seed}}",
     log:
@@ -54,7 +55,8 @@ rule generate_samples:
         "../envs/train.yaml"
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policies {params.policies}"
-        " --questions {input.questions} --state {params.state} --samples {output} > {log} 2>&1"
+        " --engine-memory {params.memory:q} --questions {input.questions} --state {params.state} --samples {output}"
+        " > {log} 2>&1"
 
 
 if OOD_LEFT_OUT and workflow.is_main_process:
@@ -91,11 +93,11 @@ rule evaluate_ood:
             seed=int(wildcards.seed),
             update=evaluated_updates(wildcards.method)[-1],
             enable_thinking=SCALE["prompt"]["enable_thinking"],
-            kv_cache_gib=SCALE["rollouts"].get("kv_cache_gib"),
             generation=SCALE["ood"]["generation"],
             run_generated_code=SCALE["ood"]["run_generated_code"],
             tasks=OOD_TASKS,
         ),
+        memory=engine_memory,
         policy=lambda wildcards: policies(wildcards)[-1],
         data=ood_data,
         state=f"{R}/state/ood/{{model}}/{{method}}/seed{{seed}}",
@@ -110,7 +112,8 @@ rule evaluate_ood:
         "../envs/ood.yaml"
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {params.policy}"
-        " --data {params.data} --state {params.state} --answers {output} > {log} 2>&1"
+        " --engine-memory {params.memory:q} --data {params.data} --state {params.state} --answers {output}"
+        " > {log} 2>&1"
 
 
 rule grade_samples:

@@ -46,6 +46,7 @@ rule train_policy:
         checkpoints=f"{RUN}/checkpoints/manifest.json",
     params:
         settings=train_settings,
+        memory=engine_memory,
         state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}",  # resumable; no output, a failed job would lose it
         folder=RUN,
     log:
@@ -61,7 +62,7 @@ rule train_policy:
         "../envs/train.yaml"
     shell:
         launcher("train_policy") + " {input.code[0]} --settings {params.settings:q} --code {input.code}"
-        " --start {input.start} --train {input.train} --validation {input.validation}"
+        " --engine-memory {params.memory:q} --start {input.start} --train {input.train} --validation {input.validation}"
         " --state {params.state} --output {params.folder} > {log} 2>&1"
 
 

@@ -121,14 +121,14 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path, changes, words):
     assert words in str(error.value)
 
 
-def test_a_finished_task_is_that_of_its_settings_policy_and_data_not_of_the_cache(tmp_path):
-    """HumanEval allowed later, or a smaller cache after a GPU ran out of memory, asks no other task again."""
+def test_a_finished_task_is_that_of_its_settings_policy_and_data(tmp_path):
+    """HumanEval allowed later asks no other task again."""
     policy, data = tmp_path / "policy.json", tmp_path / "data.json"
     policy.write_text("{}")
     data.write_text("[]")
-    settings = {"seed": 1, "update": 60, "kv_cache_gib": 24, "run_generated_code": False, "tasks": {"a": {}}}
+    settings = {"seed": 1, "update": 60, "run_generated_code": False, "tasks": {"a": {}}}
     key = digest_of(settings, {"task": "a"}, policy, data)
-    free = {"kv_cache_gib": 8, "run_generated_code": True, "tasks": {"a": {}, "b": {}}}
+    free = {"run_generated_code": True, "tasks": {"a": {}, "b": {}}}
     assert digest_of(settings | free, {"task": "a"}, policy, data) == key
     others = [digest_of(settings | {"seed": 2}, {"task": "a"}, policy, data)]
     others.append(digest_of(settings, {"task": "a", "version": 2}, policy, data))

@@ -151,7 +151,7 @@ def test_every_scale_fits(scale):
         ("paper", {"rollouts": {"kv_cache_gib": 78}}, ["sampling", "lower rollouts.kv_cache_gib to"]),
         ("paper", {"training": {"activation_checkpointing": False}}, ["training.activation_checkpointing: true"]),
         ("paper", {"training": {"micro_batch_tokens": 200_000}}, ["lower training.micro_batch_tokens to 9216"]),
-        ("paper", {"rollouts": {"kv_cache_gib": 1}}, ["rollouts.kv_cache_gib: 1", "one prompt and answer", "1.3 GiB"]),
+        ("paper", {"rollouts": {"kv_cache_gib": 1}}, ["rollouts.kv_cache_gib: 1", "40960 tokens", "5.6 GiB"]),
     ],
 )
 def test_a_config_that_cannot_fit_is_refused_with_what_would(scale, change, said):

@@ -16,6 +16,7 @@ from prerl.ood import digest_of, evaluate_task, harness_environment, load_policy
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="JSON, rule evaluate_ood in rules/evaluate.smk")
+    parser.add_argument("--engine-memory", type=json.loads, required=True, help="JSON: kv_cache_gib")
     parser.add_argument("--policy", required=True, type=Path, help="manifest of the checkpoint")
     parser.add_argument("--data", required=True, nargs="+", type=Path, help="a task's manifest or folder, one a task")
     parser.add_argument("--state", required=True, type=Path, help="folder of finished tasks, no output")
@@ -30,7 +31,7 @@ def main() -> None:
             finished = state / f"{benchmark}-{digest_of(settings, task, manifest, source)}.parquet"
             if not finished.is_file():
                 if policy is None:
-                    chosen = (settings[key] for key in ("seed", "enable_thinking", "kv_cache_gib"))
+                    chosen = (settings["seed"], settings["enable_thinking"], arguments.engine_memory["kv_cache_gib"])
                     policy = load_policy(verify(manifest), *chosen)
                 write_parquet(finished, evaluate_task(policy, benchmark, task, source, settings))
             tables.append(read_table(finished))

@@ -14,6 +14,7 @@ from prerl.generation import generate_sharded
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="JSON: seed, updates, samples, engine, prompt, sampling")
+    parser.add_argument("--engine-memory", type=json.loads, default={}, help="JSON, the rest of the block `engine`")
     parser.add_argument("--policies", nargs="+", type=Path, required=True, help="manifests, one an update")
     parser.add_argument("--questions", nargs="+", type=Path, required=True, help="problem files, one a benchmark")
     parser.add_argument("--state", type=Path, required=True, help="folder of finished shards, no output")
@@ -21,6 +22,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, help="workers that share the questions; default: one a visible GPU")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
+    settings["engine"] |= arguments.engine_memory
     with hold(arguments.state):
         policies = dict(zip(settings["updates"], arguments.policies, strict=True))
         samples = generate_sharded(policies, arguments.questions, arguments.state, settings, arguments.processes)

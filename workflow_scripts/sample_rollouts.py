@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument(
         "--settings", required=True, help="JSON: seed, benchmark, questions, samples, engine, prompt, …"
     )
+    parser.add_argument("--engine-memory", type=json.loads, default={}, help="JSON, the rest of the block `engine`")
     parser.add_argument("--policy", type=Path, required=True, help="manifest of the base model")
     parser.add_argument(
         "--questions", type=Path, required=True, help="problem file; its first `questions` rows are used"
@@ -33,7 +34,7 @@ def main() -> None:
         )
     policy = Policy(
         verify(arguments.policy),
-        EngineSettings(**settings["engine"]),
+        EngineSettings(**settings["engine"] | arguments.engine_memory),
         PromptSettings(**settings["prompt"]),
         SamplingSettings(**settings["sampling"]),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 from prerl.sharding import end_processes
@@ -15,6 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="JSON, see prerl.train_settings.TrainSettings")
     parser.add_argument("--code", nargs="+", type=Path, required=True, help="files whose edit makes old state foreign")
+    parser.add_argument("--engine-memory", type=json.loads, default={}, help="JSON, the rest of the block `engine`")
     parser.add_argument("--start", type=Path, required=True, help="manifest of the starting policy")
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--validation", nargs="+", type=Path, required=True)
@@ -22,7 +24,9 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     time_slice = Slice(slurm_end_s())
-    settings = TrainSettings.from_json(arguments.settings)
+    settings = json.loads(arguments.settings)
+    settings["engine"] |= arguments.engine_memory
+    settings = TrainSettings.from_json(json.dumps(settings))
     trainer = Trainer(settings, arguments.start, arguments.train, arguments.validation, arguments.state, arguments.code)
     if time_slice.end_s is not None and trainer.accelerator.is_main_process and trainer.update < settings.last_update:
         count_attempt(trainer.state.folder / "attempts.json", trainer.update)

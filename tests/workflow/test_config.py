@@ -100,6 +100,9 @@ def test_null_leaves_out_what_is_inherited():
     assert "ppo" not in pilot["methods"] and "ppo" in block_of("paper")["methods"]
     assert set(pilot["ood"]["tasks"]) == {"bbh", "humaneval"}
     assert deep_merge({"a": {"b": 1}, "c": 2}, {"a": None, "c": None}) == {"c": None}
+    config = copy.deepcopy(CONFIG) | {"scale": "pilot"}
+    config["scales"]["pilot"]["models"]["qwen3-1.7b"] = None  # as Snakemake merges a --configfile
+    assert set(read_config(config, SCHEMA)["models"]) == {"qwen3-0.6b"}
 
 
 def test_a_scale_may_have_its_own_phases():

@@ -206,6 +206,10 @@ class TestReruns:
         assert jobs["reincarnate_policy"] == 6 and jobs["table_claims"] == 1
         assert not {"pretrain_miniature_model", "sample_rollouts", "measure_gradient_alignment"} & set(jobs)
 
+    def test_another_size_of_the_engines_cache_reruns_nothing(self, smoke_run, edit):
+        edit("config.yaml", "      engine: transformers\n", "      engine: transformers\n      kv_cache_gib: 3\n")
+        assert self.jobs(smoke_run) == {}
+
     @pytest.mark.parametrize("figure", ["figure_thoughts", "figure_efficiency"])
     def test_an_edit_of_a_plot_reruns_that_plot(self, smoke_run, edit, figure):
         edit(f"workflow_scripts/{figure}.py", "import", "# a comment\nimport")

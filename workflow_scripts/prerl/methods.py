@@ -103,6 +103,17 @@ def deep_merge(base: Mapping, override: Mapping) -> dict:
     return merged
 
 
+def _without_null_blocks(block: Mapping, path: str) -> dict:
+    """`block` without the entries at `path` ("a.b") that are None, those of a --configfile too."""
+    key, _, rest = path.partition(".")
+    inner = block.get(key)
+    if not isinstance(inner, Mapping):
+        return dict(block)
+    if rest:
+        return {**block, key: _without_null_blocks(inner, rest)}
+    return {**block, key: {name: entry for name, entry in inner.items() if entry is not None}}
+
+
 def inherited_scales(scales: Mapping) -> dict[str, dict]:
     """Each scale's block with what it `inherits`, that key removed. ConfigError on an unknown or circular one."""
 
@@ -113,8 +124,12 @@ def inherited_scales(scales: Mapping) -> dict[str, dict]:
             raise ConfigError(f"scales.{name}.inherits leads back to itself; remove one `inherits`")
         own = {key: value for key, value in scales[name].items() if key != "inherits"}
         if "inherits" not in scales[name]:
-            return own
-        return deep_merge(block(scales[name]["inherits"], (*asked_by, name)), own)
+            merged = own
+        else:
+            merged = deep_merge(block(scales[name]["inherits"], (*asked_by, name)), own)
+        for path in ("models", "data.benchmarks", "ood.tasks"):
+            merged = _without_null_blocks(merged, path)
+        return merged
 
     return {name: block(name, ()) for name in scales}
 

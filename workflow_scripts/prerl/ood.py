@@ -45,10 +45,10 @@ class TaskError(UserError):
 def digest_of(settings: Mapping, task: Mapping, policy: Path, data: Path) -> str:
     """Hex digest of all that decides a task's answers: settings of the run, the task, the policy, its data.
 
-    Not so the size of the cache, and whether other tasks may run generated code.
+    Not so which other tasks there are, and whether they may run generated code.
     """
     files = [data] if data.is_file() else sorted(path for path in data.rglob("*") if path.is_file())
-    free = ("tasks", "kv_cache_gib", "run_generated_code")
+    free = ("tasks", "run_generated_code")
     own = {key: value for key, value in settings.items() if key not in free}
     key = json.dumps([own, task, sha256_of(policy), [sha256_of(file) for file in files]], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]

@@ -26,6 +26,8 @@ VLLM_GIB = 3.0
 """D: vLLM's CUDA graphs and the activations of one scheduled step, beside weights, keys and values."""
 LIBRARIES_GIB = 0.45
 """Resident memory of a CPU process once torch and transformers are imported."""
+HARNESS_TOKENS = 40_960
+"""All positions of Qwen3 (max_position_embeddings): the harness asks vLLM for no fewer."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,8 @@ def _cache_faults(block: Mapping) -> list[str]:
     if block["rollouts"]["engine"] != "vllm":
         return []
     tokens = max(row_tokens(block, stage) for stage in ("rollouts", "validation", "evaluation"))
+    if block["ood"]["tasks"]:
+        tokens = max(tokens, HARNESS_TOKENS)
     faults = []
     for name, model in block["models"].items():
         needed = shape_of(model).key_value_bytes() * tokens / GIB
