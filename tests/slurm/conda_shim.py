@@ -46,7 +46,7 @@ async def create(prefix: Path, specs: list[str], channels: list[str]) -> None:
 
 
 def create_environment(file: Path, prefix: Path) -> int:
-    """`conda env create`: the conda part, then the `pip:` part by the new environment's pip. Returns its exit code."""
+    """`conda env create`: the conda part, then the `pip:` part, by uv, which is faster than pip. Returns its exit code."""
     environment = yaml.safe_load(file.read_text())
     packages = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     pip = [line for entry in environment["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
@@ -54,7 +54,10 @@ def create_environment(file: Path, prefix: Path) -> int:
     asyncio.run(create(prefix, packages, channels))
     requirements = Path(f"{prefix}.pip.txt")
     requirements.write_text("".join(f"{line}\n" for line in pip))
-    return subprocess.call([prefix / "bin/python", "-m", "pip", "install", "--quiet", "--requirement", requirements])
+    # each environment lists all of its packages; uv does not read pip's variable for folders of wheels
+    command = [Path(sys.executable).parent / "uv", "pip", "install", "--quiet", "--no-deps"]
+    command += ["--python", prefix / "bin/python", "--requirement", requirements]
+    return subprocess.call(command, env=os.environ | {"UV_FIND_LINKS": os.environ.get("PIP_FIND_LINKS", "")})
 
 
 def main(arguments: list[str]) -> int:

@@ -3,7 +3,7 @@
 import pytest
 from virtual_cluster import SMOKE
 
-LOCAL = {"aggregate_scores", "report", "all"}
+LOCAL = {"aggregate_scores", "aggregate_ood", "report", "all"}
 
 
 @pytest.fixture(scope="module")

@@ -76,8 +76,7 @@ class Site:
     def environment(self) -> dict[str, str]:
         """Variables of a login shell of this site."""
         path = f"{self.shim}/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
-        # each environment lists all of its packages; Python compiles what is used
-        return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1", "PIP_NO_DEPS": "1", "PIP_NO_COMPILE": "1"}
+        return os.environ | {"PATH": path, "OMP_NUM_THREADS": "1"}
 
     def checkout(self, name: str, scale: dict) -> Checkout:
         """A new checkout, its profile filled in as docs/cluster.md says, `scale` as changes of the smoke scale."""
