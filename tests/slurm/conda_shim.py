@@ -46,7 +46,7 @@ async def create(prefix: Path, specs: list[str], channels: list[str]) -> None:
 
 
 def create_environment(file: Path, prefix: Path) -> int:
-    """`conda env create`: the conda part, then the `pip:` part, by uv, which is faster than pip. Returns its exit code."""
+    """`conda env create`: the conda part, then the `pip:` part, by uv, which is faster; returns its exit code."""
     environment = yaml.safe_load(file.read_text())
     packages = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
     pip = [line for entry in environment["dependencies"] if isinstance(entry, dict) for line in entry["pip"]]
