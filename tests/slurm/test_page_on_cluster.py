@@ -85,7 +85,8 @@ def test_the_table_of_jobs_is_the_configuration():
     ],
 )
 def test_before_the_queue_says_what_slurm_would_not_take(bash, resource, said):
-    options = f"--slurm-init-seconds-before-status-checks 5 --set-resources train_policy:{resource}"
+    soon = "--max-jobs-per-timespan 100/1s --slurm-init-seconds-before-status-checks 1"  # to its end
+    options = f"{soon} --set-resources train_policy:{resource}"
     found = bash(f"! snakemake --profile slurm --config scale=smoke {options} -- preflight")
     (fault,) = [line for line in found.splitlines() if line.startswith("FAULT")]
     assert fault.startswith("FAULT queue: train_policy: ") and said in fault

@@ -194,8 +194,9 @@ def findings(said):
 
 def test_through_the_profile_nothing_is_submitted_and_a_fault_is_the_exit_status(programs, tmp_path):
     folder = copy_checkout(tmp_path / "workflow")
-    # the plugin looks at jobs, of which there are none, after 40 seconds, and does not end before
-    options = ["--profile", "slurm", "--config", "scale=smoke", "--slurm-init-seconds-before-status-checks", "1"]
+    # without waiting a timespan of the profile, and 40 seconds to look at jobs, before it ends
+    soon = ["--max-jobs-per-timespan", "100/1s", "--slurm-init-seconds-before-status-checks", "1"]
+    options = ["--profile", "slurm", "--config", "scale=smoke", *soon]
     good = snakemake(folder, *options, "--", "preflight")
     assert good.returncode == 0, good.stdout
     assert [line.split(":")[0] for line in findings(good.stdout)] == [
