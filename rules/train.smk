@@ -63,7 +63,8 @@ rule train_policy:
     shell:
         launcher("train_policy") + " {input.code[0]} --settings {params.settings:q} --code {input.code}"
         " --engine-memory {params.memory:q} --start {input.start} --train {input.train} --validation {input.validation}"
-        " --state {params.state} --output {params.folder} > {log} 2>&1"
+        # 3>&1: by Snakemake's output, which it so keeps open, show_progress.py finds the orphan of a killed run
+        " --state {params.state} --output {params.folder} 3>&1 > {log} 2>&1"
 
 
 def trunk_folder(wildcards):
