@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from prerl.costs import JobCost, job_cost
 from prerl.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
+from prerl.files import read_table
 from prerl.methods import resolve_methods
 
 CPU_SPEED = "cores as fast as those of docs/benchmarks.md"
@@ -46,7 +45,7 @@ def seconds_measured(job: PlannedJob) -> float | None:
         seconds = float(next(csv.DictReader(stream, delimiter="\t"))["s"])
     for output in job.outputs:
         if job.rule == "train_policy" and output.endswith("/metrics.parquet") and Path(output).is_file():
-            updates = pq.read_table(output, columns=["seconds_total"])["seconds_total"].to_pylist()
+            updates = read_table(Path(output), ["seconds_total"])["seconds_total"].to_pylist()
             seconds = max(seconds, sum(updates))
     return seconds
 

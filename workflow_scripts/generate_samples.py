@@ -22,8 +22,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, help="workers that share the questions; default: one a visible GPU")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
-    settings["engine"] |= arguments.engine_memory
     with hold(arguments.state):
+        settings["engine"] |= arguments.engine_memory
         policies = dict(zip(settings["updates"], arguments.policies, strict=True))
         samples = generate_sharded(policies, arguments.questions, arguments.state, settings, arguments.processes)
         write_parquet(arguments.samples, samples)
