@@ -192,7 +192,8 @@ def node_down(checkout: Checkout, cluster) -> None:
     finally:
         daemon.unlink()
         subprocess.run([HERE / "cluster.sh", "node", cluster, job["node"]], check=True)
-        say("scontrol", "update", f"NodeName={job['node']}", "State=RESUME")
+        state = ("sinfo", "--noheader", f"--nodes={job['node']}", "--format=%T")
+        wait_for(lambda: say(*state).strip() == "idle", f"{job['node']} returns to service by itself")
     lines = checkout.trainings("--duplicates")
     assert [(line["JobID"], line["State"]) for line in lines] == [(job["id"], "NODE_FAIL"), (job["id"], "COMPLETED")]
     assert lines[0]["NodeList"] != lines[1]["NodeList"]
