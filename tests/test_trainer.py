@@ -14,6 +14,7 @@ from transformers import AutoModelForCausalLM
 import reincarnate_policy
 from prerl.checkpoints import CheckpointError, sha256_of, verify
 from prerl.train_settings import TrainSettings
+from prerl.training_state import table_of
 from tiny import PREFIX
 from tiny_training import (
     POSTTRAIN_ALL,
@@ -291,3 +292,9 @@ def test_published_checkpoints_are_transformers_folders_and_the_manifest_names_t
         assert model(input_ids=torch.tensor([[PREFIX]])).logits.isfinite().all()
     progress = json.loads((shop.folder / "published/state/progress.json").read_text())
     assert progress == {"update": 6, "first_update": 1, "updates": 6}
+
+
+def test_a_metric_that_begins_later_is_a_column():
+    """As importance weights after updates that trained PPO's critic alone."""
+    rows = [{"update": 1, "never": None}, {"update": 2, "never": None, "importance_mean": 0.5}]
+    assert table_of(rows).to_pydict() == {"update": [1, 2], "never": [None, None], "importance_mean": [None, 0.5]}
