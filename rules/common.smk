@@ -8,9 +8,14 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
-from prerl.config import questions_of, read_config, refuse_duplicate_keys
-from prerl.methods import BASE, ConfigError, resolve_methods, scheduled_updates, warmup_values
-from prerl.planner import check_memory
+from prerl.config.checks import questions_of
+from prerl.config.errors import ConfigError
+from prerl.config.methods import resolve_methods, scheduled_updates, warmup_values
+from prerl.config.scales import read_config
+from prerl.config.schema import refuse_duplicate_keys
+from prerl.core.constants import BASE
+from prerl.planning.code_lists import code_files
+from prerl.planning.memory import check_memory
 
 try:
     refuse_duplicate_keys(workflow.configfiles)
@@ -57,88 +62,6 @@ OOD_TASKS = {
 }
 OOD_LEFT_OUT = [name for name in SCALE["ood"]["tasks"] if name not in OOD_TASKS]
 
-# Modules of workflow_scripts/prerl that each script imports, directly or not. A list and not a glob, so that a new
-# module retrains nothing; tests/workflow/test_code_lists.py holds it against the real imports.
-MODULES = {
-    "pretrain_miniature_model": ["checkpoints", "corpus", "files", "logprobs", "miniature", "packing", "sharding"],
-    "prepare_miniature_data": ["corpus", "files"],
-    "download_model": ["base_model", "checkpoints", "downloads", "files", "hub", "prompts", "shapes"],
-    "download_data": ["checkpoints", "downloads", "files"],
-    "download_ood": ["checkpoints", "files"],
-    "prepare_data": ["files", "problems", "rewards"],
-    "sample_rollouts": [
-        "checkpoints",
-        "files",
-        "generation",
-        "prompts",
-        "samplers",
-        "sharding",
-        "vllm_sampler",
-        "workers",
-    ],
-    "measure_gradient_alignment": [
-        "alignment",
-        "checkpoints",
-        "files",
-        "logprobs",
-        "packing",
-        "prompts",
-        "rewards",
-        "sharding",
-    ],
-    "train_policy": [
-        "advantages",
-        "base_model",
-        "checkpoints",
-        "critic",
-        "files",
-        "importance",
-        "logprobs",
-        "objectives",
-        "packing",
-        "policy_files",
-        "prompts",
-        "rewards",
-        "rollouts",
-        "samplers",
-        "sharding",
-        "slices",
-        "thoughts",
-        "train_settings",
-        "trainer",
-        "training_state",
-        "updates",
-        "vllm_sampler",
-    ],
-    "reincarnate_policy": ["checkpoints", "files"],
-    "generate_samples": [
-        "checkpoints",
-        "files",
-        "generation",
-        "prompts",
-        "samplers",
-        "sharding",
-        "vllm_sampler",
-        "workers",
-    ],
-    "evaluate_ood": ["checkpoints", "files", "ood", "samplers", "sharding", "vllm_sampler"],
-    "grade_samples": ["answers", "files", "grading", "rewards", "workers"],
-    "count_thoughts": ["answers", "files", "thoughts"],
-    "aggregate_scores": ["aggregation", "answers", "contrasts", "files", "results", "statistics"],
-    "aggregate_ood": ["contrasts", "files", "ood_scores", "results", "statistics"],
-    "figure_alignment": ["files", "plotting", "results", "statistics"],
-    "figure_spaces": ["files", "plotting", "results", "statistics"],
-    "figure_thoughts": ["files", "plotting", "results", "statistics"],
-    "figure_warmup": ["files", "plotting", "results", "statistics"],
-    "figure_passk": ["files", "plotting", "results", "statistics"],
-    "figure_dynamics": ["files", "plotting", "results", "statistics"],
-    "figure_efficiency": ["files", "plotting", "results", "statistics"],
-    "table_main": ["contrasts", "files", "results", "statistics", "tables"],
-    "table_warmup_space": ["contrasts", "files", "results", "statistics", "tables"],
-    "table_ood": ["contrasts", "files", "results", "statistics", "tables"],
-    "table_claims": ["claims", "contrasts", "files", "results", "statistics", "tables"],
-}
-
 # What computes in the jobs that run a model; the others run none.
 ENGINES = dict.fromkeys(["sample_rollouts", "train_policy", "generate_samples"], SCALE["rollouts"]["engine"])
 ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment"], "transformers")
@@ -147,8 +70,7 @@ ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
 def code(script):
     """The code of a job, as inputs: an edit reruns it, a touch does not (inputs under 1 MB go by checksum)."""
-    package = ["__init__", *MODULES[script]]
-    return [f"workflow_scripts/{script}.py", *(f"workflow_scripts/prerl/{module}.py" for module in package)]
+    return code_files(script)
 
 
 def any_of(values):
@@ -181,7 +103,7 @@ def resources_of(rule_name):
 
 
 def engine():
-    """Block `engine` of a job's settings (prerl.samplers.EngineSettings), but for `engine_memory`."""
+    """Block `engine` of a job's settings (prerl.rollouts.interface.EngineSettings), but for `engine_memory`."""
     return {"name": SCALE["rollouts"]["engine"]}
 
 
@@ -204,7 +126,7 @@ def launcher(rule_name):
 
 
 def sampling(max_new_tokens):
-    """Block `sampling` of a job's settings (prerl.samplers.SamplingSettings)."""
+    """Block `sampling` of a job's settings (prerl.rollouts.interface.SamplingSettings)."""
     keys = ("temperature", "top_p", "batch_rows")
     return {**{key: SCALE["rollouts"][key] for key in keys}, "max_new_tokens": max_new_tokens}
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from prerl.files import read_table, write_parquet
-from prerl.ood_scores import collect, contrasts
+from prerl.core.errors import run_main
+from prerl.core.files import read_table, write_parquet
+from prerl.evaluation.ood_scores import collect, contrasts
 
 
 def main() -> None:
@@ -29,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

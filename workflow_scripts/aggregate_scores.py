@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from prerl.aggregation import collect_questions, join_curves, score_questions
-from prerl.contrasts import contrast_table
-from prerl.files import write_parquet
+from prerl.core.errors import run_main
+from prerl.core.files import write_parquet
+from prerl.evaluation.aggregation import collect_questions, join_curves, score_questions
+from prerl.evaluation.contrasts import contrast_table
 
 
 def main() -> None:
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prerl.costs import JobCost, job_cost
-from prerl.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
-from prerl.files import read_table
-from prerl.methods import resolve_methods
+from prerl.config.methods import resolve_methods
+from prerl.core.errors import run_main
+from prerl.core.files import read_table
+from prerl.planning.costs import JobCost, job_cost
+from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
 
 CPU_SPEED = "cores as fast as those of docs/benchmarks.md"
 GPU_SPEED = "cards as config.yaml, hardware.gpu names them, at an assumed share of their speed; never run on a GPU"
@@ -169,4 +170,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

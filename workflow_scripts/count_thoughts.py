@@ -9,9 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 from tokenizers import Tokenizer
 
-from prerl.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
-from prerl.files import read_table, write_parquet
-from prerl.thoughts import ThoughtCounter
+from prerl.core.errors import run_main
+from prerl.core.files import read_table, write_parquet
+from prerl.evaluation.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
+from prerl.rollouts.thoughts import ThoughtCounter
 
 
 def load_tokenizer(policy: Path) -> Tokenizer:
@@ -56,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,7 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.downloads import DownloadError, Patience, Source, download
+from prerl.core.errors import run_main
+from prerl.data.downloads import DownloadError, Patience, Source, download
 
 
 def main() -> None:
@@ -31,4 +32,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,11 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.base_model import check_base_model
-from prerl.downloads import DownloadError, Patience
-from prerl.hub import HubModel, download_model
-from prerl.prompts import PromptSettings
-from prerl.shapes import Shape, check_architecture
+from prerl.config.shapes import Shape, check_architecture
+from prerl.core.errors import run_main
+from prerl.data.downloads import DownloadError, Patience
+from prerl.data.hub import HubModel, download_model
+from prerl.models.base_model import check_base_model
+from prerl.models.prompts import PromptSettings
 
 
 def main() -> None:
@@ -49,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -17,9 +17,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from prerl import UserError
-from prerl.checkpoints import hold, sha256_of, write_json
-from prerl.files import delete
+from prerl.core.errors import UserError, run_main
+from prerl.core.files import delete, lock_folder, sha256_of, write_json
 
 DATA = ["*.md", "*.parquet", "*.csv", "*.json", "*.jsonl"]  # the card says which file is which split; nothing that runs
 
@@ -58,7 +57,7 @@ def main() -> None:
     arguments = parser.parse_args()
     source, target = arguments.settings, arguments.manifest.parent / "files"
     state = arguments.state / arguments.manifest.parent.name
-    with hold(state):
+    with lock_folder(state):
         arrived = state / source["revision"]
         fetch(source["repository"], source["revision"], arrived)
         delete(arrived / ".cache")  # the client's notes
@@ -78,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

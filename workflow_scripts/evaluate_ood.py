@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from prerl.checkpoints import hold, verify
-from prerl.files import read_table, write_parquet
-from prerl.ood import digest_of, evaluate_task, harness_environment, load_policy
+from prerl.core.errors import run_main
+from prerl.core.files import lock_folder, read_table, write_parquet
+from prerl.evaluation.harness import digest_of, evaluate_task, harness_environment, load_policy
+from prerl.models.checkpoints import verify
 
 
 def main() -> None:
@@ -26,7 +27,7 @@ def main() -> None:
     state, answers, manifest = (path.resolve() for path in (arguments.state, arguments.answers, arguments.policy))
     data = [path.resolve() for path in arguments.data]
     policy, tables = None, []
-    with hold(state), harness_environment(settings["run_generated_code"]):
+    with lock_folder(state), harness_environment(settings["run_generated_code"]):
         for (benchmark, task), source in zip(settings["tasks"].items(), data, strict=True):
             finished = state / f"{benchmark}-{digest_of(settings, task, manifest, source)}.parquet"
             if not finished.is_file():
@@ -41,4 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,8 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import StrMethodFormatter
 
-from prerl import plotting, results
-from prerl.statistics import Interval, cluster_bootstrap_mean
+from prerl.core.errors import run_main
+from prerl.core.statistics import Interval, cluster_bootstrap_mean
+from prerl.evaluation import results
+from prerl.publishing import plotting
 
 OUTCOMES = {
     "right": (True, {"color": plotting.BLUE, "linestyle": "-", "marker": "o"}),
@@ -227,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -3,7 +3,9 @@
 import pandas as pd
 from matplotlib.figure import SubFigure
 
-from prerl import plotting, results
+from prerl.core.errors import run_main
+from prerl.evaluation import results
+from prerl.publishing import plotting
 
 METHODS = ("grpo", "dsrl")
 PANELS = {
@@ -48,4 +50,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -6,8 +6,10 @@ import pandas as pd
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import NullLocator
 
-from prerl import plotting, results
-from prerl.results import BASE
+from prerl.core.constants import BASE
+from prerl.core.errors import run_main
+from prerl.evaluation import results
+from prerl.publishing import plotting
 
 METHODS = (BASE, "grpo", "nsr_prerl", "dsrl", "nsr_rl_warmup")
 PANELS_PER_ROW = 5
@@ -67,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -3,8 +3,11 @@
 import pandas as pd
 from matplotlib.figure import SubFigure
 
-from prerl import plotting, results
-from prerl.results import BASE, NotMeasured
+from prerl.core.constants import BASE
+from prerl.core.errors import run_main
+from prerl.evaluation import results
+from prerl.evaluation.results import NotMeasured
+from prerl.publishing import plotting
 
 THOUGHTS = ("reflections", "transitions")
 
@@ -65,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -3,8 +3,11 @@
 import pandas as pd
 from matplotlib.figure import SubFigure
 
-from prerl import plotting, results
-from prerl.results import BASE, SWEEP_BEST
+from prerl.core.constants import BASE
+from prerl.core.errors import run_main
+from prerl.evaluation import results
+from prerl.evaluation.results import SWEEP_BEST
+from prerl.publishing import plotting
 
 GRPO_LINE = {"color": plotting.BLACK, "linestyle": ":", "linewidth": 0.9}
 
@@ -55,4 +58,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

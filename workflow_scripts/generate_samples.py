@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.checkpoints import hold
-from prerl.files import write_parquet
-from prerl.generation import generate_sharded
+from prerl.core.errors import run_main
+from prerl.core.files import lock_folder, write_parquet
+from prerl.evaluation.generation import generate_sharded
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, help="workers that share the questions; default: one a visible GPU")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
-    with hold(arguments.state):
+    with lock_folder(arguments.state):
         settings["engine"] |= arguments.engine_memory
         policies = dict(zip(settings["updates"], arguments.policies, strict=True))
         samples = generate_sharded(policies, arguments.questions, arguments.state, settings, arguments.processes)
@@ -30,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

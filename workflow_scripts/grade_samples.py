@@ -8,8 +8,9 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.grading import grade_math_verify
-from prerl.rewards import is_equiv, last_boxed
+from prerl.core.errors import run_main
+from prerl.evaluation.grading import grade_math_verify
+from prerl.rollouts.rewards import is_equiv, last_boxed
 
 
 def read_answers(paths: list[Path]) -> dict[tuple[str, str], tuple]:
@@ -20,7 +21,7 @@ def read_answers(paths: list[Path]) -> dict[tuple[str, str], tuple]:
     Raises:
         ValueError: a repeated id.
     """
-    from prerl.files import read_problems
+    from prerl.core.files import read_problems
 
     answers: dict[tuple[str, str], tuple] = {}
     for path in paths:
@@ -60,8 +61,8 @@ def main() -> None:
     # imported here and not above: every grading worker imports this file again, and needs none of it
     import pyarrow as pa
 
-    from prerl.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
-    from prerl.files import read_table, write_parquet
+    from prerl.core.files import read_table, write_parquet
+    from prerl.evaluation.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
 
     samples = read_table(arguments.samples, columns=[*SAMPLE_KEY, "text"])
     answers = read_answers(arguments.questions)
@@ -89,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -19,7 +19,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main as torchrun
 
-from prerl import UserError
+from prerl.core.errors import UserError, run_main
 
 
 class Termination:
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--head", help="HOST:PORT of the first node; given by this script to itself")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- script and its arguments")
     arguments = parser.parse_args()
-    per_node = (arguments.gpus or arguments.processes) // arguments.nodes  # prerl.config refuses another number
+    per_node = (arguments.gpus or arguments.processes) // arguments.nodes  # prerl.config.checks refuses another number
     if arguments.nodes > 1 and not arguments.head:
         take_nodes(arguments.nodes, arguments.cores)
     if arguments.gpus and torch.cuda.device_count() < per_node:
@@ -96,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from prerl.alignment import AlignmentRollout, measure_alignment, token_agreement
-from prerl.checkpoints import load_model, verify
-from prerl.files import read_problems, read_table, write_parquet
-from prerl.packing import pack_rows
-from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
-from prerl.rewards import hendrycks_reward
+from prerl.core.errors import run_main
+from prerl.core.files import read_problems, read_table, write_parquet
+from prerl.evaluation.gradient_alignment import AlignmentRollout, measure_alignment, token_agreement
+from prerl.models.checkpoints import load_model, verify
+from prerl.models.packing import pack_rows
+from prerl.models.prompts import PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
+from prerl.rollouts.rewards import hendrycks_reward
 
 
 def main() -> None:
@@ -56,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

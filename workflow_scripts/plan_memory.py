@@ -7,9 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from prerl.config import read_config
-from prerl.methods import resolve_methods
-from prerl.planner import memory_plans
+from prerl.config.methods import resolve_methods
+from prerl.config.scales import read_config
+from prerl.core.errors import run_main
+from prerl.planning.memory import memory_plans
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -12,7 +12,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,15 +19,15 @@ from types import SimpleNamespace
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
-from prerl import UserError
-from prerl.base_model import check_base_model
-from prerl.costs import job_cost
-from prerl.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
-from prerl.hub import HubModel, published
-from prerl.methods import resolve_methods
-from prerl.planner import check_memory, memory_plans
-from prerl.prompts import PromptSettings
-from prerl.shapes import Shape, check_architecture
+from prerl.config.methods import resolve_methods
+from prerl.config.shapes import Shape, check_architecture
+from prerl.core.errors import UserError, run_main
+from prerl.data.hub import HubModel, published
+from prerl.models.base_model import check_base_model
+from prerl.models.prompts import PromptSettings
+from prerl.planning.costs import job_cost
+from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
+from prerl.planning.memory import check_memory, memory_plans
 
 GIB = 1 << 30
 OK, LATER, FAULT = "ok", "later", "FAULT"
@@ -212,4 +211,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

@@ -6,13 +6,14 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.files import write_parquet
-from prerl.problems import ProblemSet, read_source
+from prerl.core.errors import run_main
+from prerl.core.files import write_parquet
+from prerl.data.problems import ProblemSet, read_source
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON of prerl.problems.ProblemSet")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON of prerl.data.problems.ProblemSet")
     parser.add_argument("--file", type=Path, required=True, help="the file as its source serves it")
     parser.add_argument("--problems", type=Path, required=True, help="parquet to write")
     arguments = parser.parse_args()
@@ -20,4 +21,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

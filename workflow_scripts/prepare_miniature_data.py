@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from prerl.corpus import problem_set
-from prerl.files import write_parquet
+from prerl.core.errors import run_main
+from prerl.core.files import write_parquet
+from prerl.data.corpus import problem_set
 
 
 def main() -> None:
@@ -36,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import transformers
 
-from prerl.checkpoints import new_folder
-from prerl.miniature import CorpusSettings, build_model, build_tokenizer, pretrain, save_model
+from prerl.core.errors import run_main
+from prerl.data.miniature import CorpusSettings, build_model, build_tokenizer, pretrain, save_model
+from prerl.models.checkpoints import new_folder
 
 
 def main() -> None:
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -10,7 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.checkpoints import MANIFEST, OPTIMIZER, PROGRESS, CheckpointError, link_files, parts_of, verify
+from prerl.core.errors import run_main
+from prerl.models.checkpoints import MANIFEST, OPTIMIZER, PROGRESS, CheckpointError, link_files, parts_of, verify
 
 
 def main() -> None:
@@ -37,4 +38,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -24,9 +24,10 @@ from typing import TextIO
 
 import yaml
 
-from prerl.config import read_config
-from prerl.dry_runs import planned_jobs
-from prerl.methods import resolve_methods
+from prerl.config.methods import resolve_methods
+from prerl.config.scales import read_config
+from prerl.core.errors import run_main
+from prerl.planning.dry_runs import planned_jobs
 
 ROOT = Path(__file__).parents[1]
 INTERVAL_S = 20
@@ -218,4 +219,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_main(main)

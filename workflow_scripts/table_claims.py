@@ -2,9 +2,11 @@
 
 import pandas as pd
 
-from prerl import results, tables
-from prerl.claims import COLUMNS, ClaimRow, Evidence, claim_rows
-from prerl.tables import bracket
+from prerl.core.errors import run_main
+from prerl.evaluation import results
+from prerl.publishing import tables
+from prerl.publishing.claims import COLUMNS, ClaimRow, Evidence, claim_rows
+from prerl.publishing.tables import bracket
 
 NOTE = (
     "Question bootstrap: difference of accuracies in pp, questions resampled for both sides with the trained "
@@ -43,4 +45,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -2,10 +2,12 @@
 
 import pandas as pd
 
-from prerl import results, tables
-from prerl.contrasts import REFERENCE
-from prerl.results import BASE
-from prerl.statistics import t_interval
+from prerl.core.constants import BASE
+from prerl.core.errors import run_main
+from prerl.core.statistics import t_interval
+from prerl.evaluation import results
+from prerl.evaluation.contrasts import REFERENCE
+from prerl.publishing import tables
 
 
 def grader_cells(rows: pd.DataFrame, settings: dict) -> dict:
@@ -47,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -2,9 +2,11 @@
 
 import pandas as pd
 
-from prerl import results, tables
-from prerl.contrasts import REFERENCE
-from prerl.results import BASE, MEAN
+from prerl.core.constants import BASE, MEAN
+from prerl.core.errors import run_main
+from prerl.evaluation import results
+from prerl.evaluation.contrasts import REFERENCE
+from prerl.publishing import tables
 
 REFERENCES = (BASE, REFERENCE)
 PAPER_NOTE = (
@@ -59,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -2,7 +2,9 @@
 
 import pandas as pd
 
-from prerl import results, tables
+from prerl.core.errors import run_main
+from prerl.evaluation import results
+from prerl.publishing import tables
 
 METHODS = ("grpo", "nsr_rl_warmup", "dsrl")
 REFERENCES = ("grpo", "nsr_rl_warmup")
@@ -38,4 +40,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

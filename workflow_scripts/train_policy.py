@@ -6,15 +6,16 @@ import argparse
 import json
 from pathlib import Path
 
-from prerl.sharding import end_processes
-from prerl.slices import Slice, count_attempt, slurm_end_s
-from prerl.train_settings import TrainSettings
-from prerl.trainer import Trainer
+from prerl.core.errors import run_main
+from prerl.models.sharding import end_processes
+from prerl.training.settings import TrainSettings
+from prerl.training.time_limit import Slice, count_attempt, slurm_end_s
+from prerl.training.trainer import Trainer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help="JSON, see prerl.train_settings.TrainSettings")
+    parser.add_argument("--settings", required=True, help="JSON, see prerl.training.settings.TrainSettings")
     parser.add_argument("--code", nargs="+", type=Path, required=True, help="files whose edit makes old state foreign")
     parser.add_argument("--engine-memory", type=json.loads, default={}, help="JSON, the rest of the block `engine`")
     parser.add_argument("--start", type=Path, required=True, help="manifest of the starting policy")
@@ -36,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

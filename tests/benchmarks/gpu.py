@@ -7,7 +7,7 @@ A pass is one policy_update, AdamW's step included: GRPO (prompt and answer) and
 answer), all rows counting. Ours: sharded, packed rows, activation checkpointing, chunked log-softmax, bfloat16 compute.
 Plain: transformers under bfloat16 autocast, padded rows, all logits at once, with and without activation checkpointing.
 Each measurement is a process of its own; one that runs out of memory is a result. All sides hold float32 weights,
-gradients and moments. FLOPs: prerl.shapes, what is computed again does not count.
+gradients and moments. FLOPs: prerl.config.shapes, what is computed again does not count.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from accelerate import Accelerator
 from official import full_logprobs
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from prerl.logprobs import pack_micro_batches, response_logprobs
-from prerl.packing import pack_rows
-from prerl.shapes import Shape, shape_of
-from prerl.sharding import prepare, start_processes
-from prerl.updates import policy_update
+from prerl.config.shapes import Shape, shape_of
+from prerl.models.batching import pack_micro_batches
+from prerl.models.logprobs import response_logprobs
+from prerl.models.packing import pack_rows
+from prerl.models.sharding import prepare, start_processes
+from prerl.training.updates import policy_update
 
 GIB = 1 << 30
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "A100": 312}
@@ -180,8 +181,9 @@ def parity(shape: Shape, precision: str) -> list[list[str]]:
 
 def vllm_parity(job: Pass) -> list[list[str]]:
     """The sampler's gap to the trainer, of the first weights and after an update; nothing where there is no vllm."""
-    from prerl import UserError
-    from prerl.samplers import EngineSettings, SamplingSettings, build_sampler
+    from prerl.core.errors import UserError
+    from prerl.rollouts.engines import build_sampler
+    from prerl.rollouts.interface import EngineSettings, SamplingSettings
 
     sampling = SamplingSettings(1.0, 1.0, job.case.answer_tokens, 64)
     tokens = job.case.prompt_tokens + job.case.answer_tokens

@@ -13,8 +13,8 @@ import random
 
 import harness
 
-from prerl.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify
-from prerl.rewards import is_equiv
+from prerl.evaluation.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify
+from prerl.rollouts.rewards import is_equiv
 
 MATH = harness.ROOT.parent / "shared" / "data" / "math_train.parquet"
 PROCESSES = 2

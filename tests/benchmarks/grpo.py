@@ -20,7 +20,7 @@ from training_job import GROUP, NEW_TOKENS, PROMPTS, own_trainer, prepare, rewar
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from prerl.rewards import hendrycks_reward
+from prerl.rollouts.rewards import hendrycks_reward
 
 # trl's settings to compare with: rows of a micro-batch (all, or about what fits a core's cache), and the cache of its
 # generation (None: transformers' dynamic one)

@@ -93,7 +93,7 @@ def block(scale: str) -> dict:
     """The scale's block of config.yaml, checked and complete, as the workflow reads it."""
     import yaml
 
-    from prerl.config import read_config
+    from prerl.config.scales import read_config
 
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": scale}
     return read_config(config, ROOT / "rules/config.schema.yaml")

@@ -32,7 +32,7 @@ def worker(side: str, length: int, vocabulary: int) -> None:
     from official import full_logprobs
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    from prerl.updates import policy_update
+    from prerl.training.updates import policy_update
 
     harness.one_thread()
     torch.manual_seed(0)

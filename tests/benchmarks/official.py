@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 
-from prerl.logprobs import pack_micro_batches
+from prerl.models.batching import pack_micro_batches
 
 CLIP = (0.2, 0.2)
 

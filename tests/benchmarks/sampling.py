@@ -19,10 +19,11 @@ import harness
 import torch
 from transformers import GenerationConfig
 
-from prerl.corpus import problem_set
-from prerl.miniature import build_model, build_tokenizer, save_model
-from prerl.prompts import PromptSettings, encode_prompts
-from prerl.samplers import SamplingSettings, TransformersSampler, sample_seed
+from prerl.data.corpus import problem_set
+from prerl.data.miniature import build_model, build_tokenizer, save_model
+from prerl.models.prompts import PromptSettings, encode_prompts
+from prerl.rollouts.interface import SamplingSettings, sample_seed
+from prerl.rollouts.transformers_sampler import TransformersSampler
 
 PROMPTS, SAMPLES = 32, 8
 NEW_TOKENS = (64, 90)

@@ -12,14 +12,16 @@ import torch
 from accelerate import Accelerator
 from official import official_update
 
-from prerl.corpus import CorpusSettings, Problem, careful_answer, direct_answer, problem_set
-from prerl.miniature import build_model, build_tokenizer
-from prerl.objectives import Objective, counting_rows, group_advantages, row_weights
-from prerl.prompts import PromptSettings, encode_prompts, prefix_token_id
-from prerl.rewards import hendrycks_reward
-from prerl.rollouts import GradedRollouts
-from prerl.samplers import Rollout
-from prerl.updates import measure_spaces, policy_update
+from prerl.data.corpus import CorpusSettings, Problem, careful_answer, direct_answer, problem_set
+from prerl.data.miniature import build_model, build_tokenizer
+from prerl.models.prompts import PromptSettings, encode_prompts, prefix_token_id
+from prerl.objectives.advantages import group_advantages
+from prerl.objectives.objective import Objective
+from prerl.objectives.token_mean import loss_rows, row_weights
+from prerl.rollouts.graded import GradedRollouts
+from prerl.rollouts.interface import Rollout
+from prerl.rollouts.rewards import hendrycks_reward
+from prerl.training.updates import measure_spaces, policy_update
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def own_update(
     lengths = [len(c) + len(r) for c, r in zip(batch.graded.contexts, batch.responses, strict=True)]
     weights_R = row_weights(
         torch.tensor([len(response) for response in batch.responses]),
-        counting_rows(advantages_R, objective.samples),
+        loss_rows(advantages_R, objective.samples),
         objective,
         lengths,
     )

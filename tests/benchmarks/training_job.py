@@ -12,13 +12,13 @@ import harness
 import pyarrow as pa
 import torch
 
-from prerl.checkpoints import new_folder
-from prerl.corpus import problem_set
-from prerl.files import write_parquet
-from prerl.miniature import build_model, build_tokenizer, save_model
-from prerl.prompts import PromptSettings, encode_prompts, load_tokenizer
-from prerl.train_settings import TrainSettings
-from prerl.trainer import Trainer
+from prerl.core.files import write_parquet
+from prerl.data.corpus import problem_set
+from prerl.data.miniature import build_model, build_tokenizer, save_model
+from prerl.models.checkpoints import new_folder
+from prerl.models.prompts import PromptSettings, encode_prompts, load_tokenizer
+from prerl.training.settings import TrainSettings
+from prerl.training.trainer import Trainer
 
 PROMPTS, GROUP, NEW_TOKENS = 32, 8, 64
 RIGHT = 3  # of a mixed group's eight samples
@@ -66,7 +66,7 @@ def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Tr
         "validation": {"updates": [], "samples": 1, "sampling": sampling},
     }
     # a base model must be able to end its answers; this one never does
-    with mock.patch("prerl.trainer.check_base_model", lambda start, *_: load_tokenizer(start)):
+    with mock.patch("prerl.training.trainer.check_base_model", lambda start, *_: load_tokenizer(start)):
         trainer = Trainer(TrainSettings.from_json(json.dumps(settings)), start, train, [], folder / "state", [])
     rewards = torch.tensor([reward(row, mixed_groups) for row in range(PROMPTS * GROUP)])
     train_stage = trainer._train

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from test_vllm_sampler import SHAPE
-
 import tiny_training
-from prerl import UserError
-from prerl.generation import generate_sharded
-from prerl.miniature import build_model
 from tiny import TOKENIZER
 from tiny_training import PROMPT, SAMPLING, Workshop, job, metrics
+from vllm_models import SHAPE
+
+from prerl.core.errors import UserError
+from prerl.data.miniature import build_model
+from prerl.evaluation.generation import generate_sharded
 
 ROOT = Path(__file__).parents[2]
 ENGINE = {"name": "vllm", "kv_cache_gib": 0.1}
@@ -80,7 +80,7 @@ def test_a_killed_run_goes_on_with_the_engine_of_its_last_update(shop, straight)
 
 
 def test_two_processes_of_the_engine_evaluate_as_one(shop, straight, tmp_path, monkeypatch):
-    monkeypatch.setattr("prerl.generation.SHARD_ROWS", {"vllm": 6})
+    monkeypatch.setattr("prerl.core.constants.SHARD_ROWS", {"vllm": 6})
     settings = {"seed": 1, "samples": 3, "engine": ENGINE, "prompt": PROMPT, "sampling": SAMPLING}
     policies = {0: shop.base, 3: straight / "checkpoints/update000003/manifest.json"}
     one = generate_sharded(policies, shop.validation, tmp_path / "one", settings, 1)
@@ -92,7 +92,7 @@ def test_two_processes_of_the_engine_evaluate_as_one(shop, straight, tmp_path, m
 
 
 def test_two_ranks_sample_their_own_prompts_from_gathered_weights(tmp_path):
-    script = Path(__file__).with_name("two_ranks.py")
+    script = Path(__file__).with_name("vllm_ranks.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, tmp_path]
     path = os.pathsep.join([str(ROOT / "workflow_scripts"), str(ROOT / "tests")])
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=os.environ | {"PYTHONPATH": path})

@@ -8,10 +8,10 @@ import pytest
 from checkouts import ROOT, copy_checkout, planned_jobs, snakemake
 
 import budget
-from prerl.costs import JobCost, job_cost
-from prerl.dry_runs import PlannedJob, planned_block
-from prerl.dry_runs import planned_jobs as jobs_of
-from prerl.methods import resolve_methods
+from prerl.config.methods import resolve_methods
+from prerl.planning.costs import JobCost, job_cost
+from prerl.planning.dry_runs import PlannedJob, planned_block
+from prerl.planning.dry_runs import planned_jobs as jobs_of
 
 # docs/miniature.md, "Where the time goes": 85 minutes of one core, these shares, by eleven methods; 44 minutes with the
 # installation, on two cores

@@ -1,39 +1,52 @@
-"""The code lists of rules/common.smk are what the scripts really import, and each rule has its script."""
+"""The code lists of the rules are what the scripts import, and each rule has its script."""
 
 import ast
 import re
+import subprocess
+import sys
 
 import pytest
-from imports import SCRIPTS, imported_modules
+
+from prerl.planning.code_lists import SCRIPTS, code_files
 
 RULES = SCRIPTS.parent / "rules"
 PREVIEWS = {"budget", "preflight"}  # rules that make nothing
-RUNNERS = {
-    "show_progress",
-    "launch_ranks",
-    "plan_memory",
-    *PREVIEWS,
-}  # run snakemake or a job's script, answer a person
+RUNNERS = {"show_progress", "launch_ranks", "plan_memory", *PREVIEWS}  # run snakemake or a job's script
+JOBS = sorted({file.stem for file in SCRIPTS.glob("*.py")} - RUNNERS)
 
 
-def written_lists() -> dict[str, list[str]]:
-    for node in ast.parse((RULES / "common.smk").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODULES":
-            return ast.literal_eval(node.value)
-    raise AssertionError("rules/common.smk has no MODULES")
-
-
-@pytest.mark.parametrize("script", sorted(written_lists()))
-def test_code_list_is_the_real_imports(script):
-    assert written_lists()[script] == sorted(imported_modules(script))
+def modules(script: str) -> set[str]:
+    return {file.removeprefix("workflow_scripts/prerl/").removesuffix(".py") for file in code_files(script)[1:]}
 
 
 def test_each_script_is_a_rule_of_its_name():
     rules = {name for file in RULES.glob("*.smk") for name in re.findall(r"^ *rule (\w+):", file.read_text(), re.M)}
-    scripts = {file.stem for file in SCRIPTS.glob("*.py")} - RUNNERS
-    assert rules - {"report"} - PREVIEWS == scripts == set(written_lists())
+    assert sorted(rules - {"report"} - PREVIEWS) == JOBS
 
 
-def test_recursion_reaches_what_only_a_module_imports():
-    assert "objectives" in imported_modules("train_policy")
-    assert "torch" not in imported_modules("train_policy")
+@pytest.mark.parametrize("script", ["train_policy", "grade_samples", "table_claims"])
+def test_a_code_list_holds_what_python_loads(script):
+    program = f"import sys; sys.path.insert(0, {str(SCRIPTS)!r}); import {script}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    names = {
+        name.removeprefix("prerl.").replace(".", "/") for name in loaded if name.count(".") == 2 and "prerl." in name
+    }
+    assert names <= modules(script)
+
+
+def test_a_module_of_one_stage_is_in_the_code_of_that_stage_alone():
+    holders = {
+        module: {script for script in JOBS if module in modules(script)}
+        for module in ("training/trainer", "evaluation/gradient_alignment", "evaluation/grading", "publishing/plotting")
+    }
+    assert holders["training/trainer"] == {"train_policy"}
+    assert holders["evaluation/gradient_alignment"] == {"measure_gradient_alignment"}
+    assert holders["evaluation/grading"] == {"grade_samples"}
+    assert holders["publishing/plotting"] == {script for script in JOBS if script.startswith("figure_")}
+    assert "objectives/advantages" in modules("train_policy")
+
+
+def test_a_package_is_a_docstring():
+    for file in (SCRIPTS / "prerl").rglob("__init__.py"):
+        (statement,) = ast.parse(file.read_text(encoding="utf-8")).body
+        assert isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant), file

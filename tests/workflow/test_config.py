@@ -6,15 +6,9 @@ import pytest
 import yaml
 from checkouts import ROOT
 
-from prerl.config import read_config
-from prerl.methods import (
-    PhaseSettings,
-    deep_merge,
-    resolve_methods,
-    scheduled_updates,
-    warmup_values,
-)
-from prerl.results import LABELS
+from prerl.config.methods import PhaseSettings, resolve_methods, scheduled_updates, warmup_values
+from prerl.config.scales import deep_merge, read_config
+from prerl.evaluation.results import LABELS
 
 SCHEMA = ROOT / "rules/config.schema.yaml"
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ SCRIPT = """
 import json, sys
 from lm_eval.tasks import TaskManager
 sys.path.insert(0, "workflow_scripts")
-from prerl.ood import leaves
+from prerl.evaluation.harness import leaves
 manager = TaskManager()
 found = {}
 for name in sys.argv[1:]:

@@ -9,9 +9,9 @@ import yaml
 from checkouts import copy_checkout, planned_jobs, snakemake
 
 from hub_server import REPOSITORY, REVISION, hub_of
-from prerl.checkpoints import verify
-from prerl.miniature import build_model
-from prerl.shapes import Shape
+from prerl.config.shapes import Shape
+from prerl.data.miniature import build_model
+from prerl.models.checkpoints import verify
 from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY
 
 MANIFEST = "results/paper/tiny/base/model/manifest.json"

@@ -14,7 +14,7 @@ import yaml
 from checkouts import ROOT, copy_checkout
 
 import ood_task
-from prerl.checkpoints import sha256_of
+from prerl.core.files import sha256_of
 
 JOBS = ROOT / ".venv-vllm/bin"
 if not (JOBS / "lm_eval").exists() or not ood_task.TOKENIZER.is_dir():

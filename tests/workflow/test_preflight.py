@@ -8,10 +8,11 @@ import pytest
 from checkouts import ROOT, copy_checkout, snakemake
 
 import preflight
-from prerl.checkpoints import new_folder, write_json
-from prerl.dry_runs import PlannedJob, planned_block
-from prerl.hub import SOURCE
-from prerl.planner import GIB
+from prerl.core.constants import GIB
+from prerl.core.files import write_json
+from prerl.data.hub import SOURCE
+from prerl.models.checkpoints import new_folder
+from prerl.planning.dry_runs import PlannedJob, planned_block
 from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY, tiny_model
 
 TRAINING = {

@@ -1,30 +1,17 @@
-"""Library of the PreRL/DSRL replication; the scripts beside it are thin and import it from their own folder."""
+"""The replication's library; the scripts beside it are thin, one a rule.
 
-import os
-import signal
-import sys
-import time
+    core         errors, files, constants, statistics: imported by all, imports none
+    config       the settings, each key defined once; methods as chains of phases; checks (no torch)
+    objectives   the paper's idea: log P(y|x) against log P(y), advantages, token mean, surrogate
+    models       log-probs of responses, packing, sharding, prompts, checkpoints
+    rollouts     samplers, rewards, thoughts
+    training     the trainer, its state, the critic
+    data         the miniature's corpus and model, problems, downloads
+    evaluation   samples, grades, gradient alignment, out-of-distribution tasks, aggregation
+    publishing   the paper's numbers, claims, tables, figures
+    planning     memory, time and cost before a run (no torch)
 
-
-class UserError(Exception):
-    """What the user can mend; the message names the key or file, the value and the remedy, and is all that is shown."""
-
-
-def _show(kind, error, traceback) -> None:
-    """A script that ends in a UserError says its message; every other error keeps its traceback.
-
-    Of several processes (launch_ranks.py) one speaks: the first process before the others, which often have the same to
-    say, and a UserError before anything else, which often is that the connection to its process is lost. The end of the
-    one that has spoken ends the others while they wait.
-    """
-    user_error = issubclass(kind, UserError)
-    if os.environ.get("WORLD_SIZE", "1") != "1":
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the launcher ends it with
-        time.sleep((0 if user_error else 20) + (0 if os.environ["RANK"] == "0" else 10))
-    if user_error:
-        print(f"error: {error}", file=sys.__stderr__, flush=True)  # sys.stderr: torch puts the rank before the line
-    else:
-        sys.__excepthook__(kind, error, traceback)
-
-
-sys.excepthook = _show
+Everything may import core and the settings of config; objectives < models < rollouts < {training, data, evaluation} <
+publishing; config < planning. training, data and evaluation never import each other (tests/workflow/test_imports.py).
+docs/paper_map.md leads from an equation, figure or claim of the paper to its line here.
+"""

@@ -1,0 +1,124 @@
+"""Rows packed into one sequence against padded rows and against each row alone."""
+
+import inspect
+
+import pytest
+import torch
+from tiny import EOS, flat_gradient, naive_logprobs, random_ids, tiny_model
+from transformers import Qwen3ForCausalLM
+
+import prerl.models.packing
+from prerl.core.errors import UserError
+from prerl.models.logprobs import response_logprobs, token_statistics
+from prerl.models.packing import pack_rows, packed_attention, packs_rows
+from prerl.rollouts.interface import SamplingSettings
+from prerl.rollouts.transformers_sampler import TransformersSampler
+
+SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (20, 4), (1, 1)]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    generator = torch.Generator().manual_seed(1)
+    return tuple([random_ids(generator, shape[part]) for shape in SHAPES] for part in (0, 1))
+
+
+def packed_model(checkpointing: bool = False) -> Qwen3ForCausalLM:
+    model = tiny_model()
+    pack_rows(model)
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()
+    return model
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_packed_equals_padded_and_each_row_alone_in_values_and_gradients(rows, checkpointing):
+    padded, packed = tiny_model(), packed_model(checkpointing)
+    assert packs_rows(packed) and not packs_rows(padded)
+    ours, theirs = response_logprobs(packed, *rows), response_logprobs(padded, *rows)
+    alone = torch.cat([naive_logprobs(padded, c, r) for c, r in zip(*rows, strict=True)])
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours, alone, atol=1e-5, rtol=0)
+    weights = torch.linspace(-1, 1, len(ours)) / len(ours)
+    difference = flat_gradient((ours * weights).sum(), packed) - flat_gradient((theirs * weights).sum(), padded)
+    assert difference.abs().max() <= 1e-6
+    statistics = [token_statistics(model, *rows) for model in (packed, padded)]
+    torch.testing.assert_close(statistics[0].entropies, statistics[1].entropies, atol=1e-5, rtol=0)
+
+
+def test_no_row_sees_another_and_nothing_is_padded(rows):
+    model = packed_model()
+    shapes = []
+    model.get_decoder().register_forward_pre_hook(
+        lambda _, arguments, keywords: shapes.append(tuple(keywords["input_ids"].shape)), with_kwargs=True
+    )
+    contexts, responses = rows
+    with torch.no_grad():
+        before = response_logprobs(model, contexts, responses)
+        others = [*contexts[:2], [9] * len(contexts[2]), *contexts[3:]]
+        after = response_logprobs(model, others, responses)
+    assert set(shapes) == {(1, sum(c + r - 1 for c, r in SHAPES))}
+    third = slice(7 + 3, 7 + 3 + 1)
+    assert not torch.equal(before[third], after[third])
+    before[third] = after[third]
+    assert torch.equal(before, after)
+
+
+def reference(query, key, value, starts_q, starts_k, longest_q, longest_k, **options):
+    """varlen_attn by full matrices: [T, heads, width], rows by their starts, causal."""
+    inspect.signature(prerl.models.packing.varlen_attn.real).bind(
+        query, key, value, starts_q, starts_k, longest_q, longest_k, **options
+    )
+    assert options["window_size"] == (-1, 0) and starts_q is starts_k and starts_q.dtype == torch.int32
+    assert longest_q == longest_k == int(starts_q.diff().max()) and query.shape[0] == starts_q[-1]
+    repeats = query.shape[1] // key.shape[1]
+    assert options["enable_gqa"] is (repeats > 1)
+    key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
+    row_T = torch.bucketize(torch.arange(len(query)), starts_q[1:], right=True)
+    visible = (row_T[:, None] == row_T) & (torch.arange(len(query))[:, None] >= torch.arange(len(query)))
+    scores = torch.einsum("qhd,khd->hqk", query, key) * options["scale"]
+    return torch.einsum("hqk,khd->qhd", scores.masked_fill(~visible, -torch.inf).softmax(-1), value)
+
+
+def test_the_flash_kernel_is_given_the_same_attention(rows, monkeypatch):
+    """Its place is taken by a reference on the CPU: heads, rows, scale and mask are those of the row-by-row path."""
+    expected = response_logprobs(packed_model(), *rows)
+    reference.real = prerl.models.packing.varlen_attn
+    monkeypatch.setattr(prerl.models.packing, "varlen_attn", reference)
+    monkeypatch.setattr(prerl.models.packing, "fits_flash_attention", lambda query: True)
+    torch.testing.assert_close(response_logprobs(packed_model(), *rows), expected, atol=1e-5, rtol=0)
+
+
+def test_heads_are_repeated_for_a_kernel_that_knows_no_groups(rows, monkeypatch):
+    """A GPU's in float32: the same values, and as many key heads as query heads reach torch's attention."""
+    expected = response_logprobs(packed_model(), *rows)
+    heads = []
+
+    def spy(query, key, value, **options):
+        heads.append((query.shape[1], key.shape[1], value.shape[1]))
+        return attention(query, key, value, **options)
+
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    assert torch.equal(response_logprobs(packed_model(), *rows), expected) and set(heads) == {(4, 2, 2)}
+    heads.clear()
+    monkeypatch.setattr(prerl.models.packing, "knows_grouped_heads", lambda query: False)
+    torch.testing.assert_close(response_logprobs(packed_model(), *rows), expected, atol=1e-5, rtol=0)
+    assert set(heads) == {(4, 4, 4)}
+
+
+def test_a_packing_model_still_samples_as_any_other():
+    settings = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=8, batch_rows=8)
+    prompts, seeds = [[20] * 3, [21] * 7], [[1, 2], [3, 4]]
+    ours, theirs = (
+        TransformersSampler(model, EOS).generate(prompts, seeds, settings) for model in (packed_model(), tiny_model())
+    )
+    assert ours == theirs
+
+
+def test_sliding_windows_are_refused():
+    starts = torch.tensor([0, 2], dtype=torch.int32)
+    states = torch.zeros(1, 2, 2, 4)
+    with pytest.raises(UserError, match="training.pack_rows: true .* sliding windows: set false"):
+        packed_attention(torch.nn.Module(), states, states, states, None, starts, 2, sliding_window=4)

@@ -1,0 +1,162 @@
+"""Prompts as ids: golden ids of Qwen's tokenizer, the prefix token, truncation, the miniature's template."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from prerl.data.miniature import build_tokenizer
+from prerl.models.base_model import check_base_model
+from prerl.models.prompts import (
+    PromptError,
+    PromptSettings,
+    encode_prompts,
+    end_token_ids,
+    load_tokenizer,
+    prefix_token_id,
+)
+
+QWEN = Path(__file__).parents[4] / "shared" / "data" / "qwen_tokenizer"
+SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+SETTINGS = PromptSettings(system=SYSTEM, enable_thinking=False, prefix_token="<|im_start|>", max_prompt_tokens=1024)
+# shared data/SOURCES.md: "What is 1+1?" under the paper's system prompt, enable_thinking=False
+GOLDEN = [151644, 8948, 198, 5501, 2874, 3019, 553, 3019, 11, 323, 2182, 697, 1590, 4226, 2878, 1124, 79075, 46391]
+GOLDEN += [151645, 198, 151644, 872, 198, 3838, 374, 220, 16, 10, 16, 30, 151645, 198, 151644, 77091, 198]
+GOLDEN += [151667, 271, 151668, 271]
+
+
+@pytest.fixture(scope="module")
+def qwen():
+    if not (QWEN / "vocab.json").is_file():
+        pytest.skip(f"{QWEN} is missing: Qwen's tokenizer files stand there (vocab.json, merges.txt)")
+    return load_tokenizer(QWEN)
+
+
+@pytest.fixture(scope="module")
+def words():
+    return build_tokenizer()
+
+
+def test_golden_ids_of_the_papers_prompt(qwen):
+    assert encode_prompts(qwen, ["What is 1+1?"], SETTINGS) == [GOLDEN]
+
+
+def test_no_special_token_is_doubled(qwen):
+    (ids,) = encode_prompts(qwen, ["What is 1+1?"], SETTINGS)
+    assert ids.count(151644) == 3 and ids.count(151645) == 2  # system, user, opened assistant; two closed turns
+    assert ids.count(151667) == ids.count(151668) == 1
+    assert all(a != b for a, b in zip(ids, ids[1:], strict=False) if a >= 151643)
+
+
+def test_the_empty_think_block_belongs_to_x_only_without_thinking(qwen):
+    thinking = PromptSettings(SYSTEM, True, "<|im_start|>", 1024)
+    assert encode_prompts(qwen, ["What is 1+1?"], thinking) == [GOLDEN[:-4]]
+
+
+def test_without_a_system_message_there_is_no_system_turn(qwen):
+    settings = PromptSettings(None, False, "<|im_start|>", 1024)
+    assert encode_prompts(qwen, ["What is 1+1?"], settings) == [GOLDEN[20:]]
+
+
+def test_the_prefix_is_qwens_im_start(qwen, words):
+    assert prefix_token_id(qwen, "<|im_start|>") == 151644
+    assert prefix_token_id(words, "<|im_start|>") == words.convert_tokens_to_ids("<|im_start|>")
+
+
+@pytest.mark.parametrize("prefix", ["<|im_start|>user", "two words", "", "<|nosuch|>"])
+def test_a_prefix_that_is_not_one_token_is_refused(qwen, prefix):
+    with pytest.raises(PromptError, match="not one token.*<\\|im_start\\|>"):
+        prefix_token_id(qwen, prefix)
+
+
+@pytest.mark.parametrize("prefix", ["house", "<unk>x", "Let me"])
+def test_an_unknown_prefix_is_refused_by_the_word_tokenizer(words, prefix):
+    with pytest.raises(PromptError, match="not one token"):
+        prefix_token_id(words, prefix)
+
+
+@pytest.mark.parametrize("longest", [1, 4, 38, 39, 40])
+def test_truncation_is_on_the_left_and_said(qwen, longest, capsys):
+    settings = PromptSettings(SYSTEM, False, "<|im_start|>", longest)
+    short, long = encode_prompts(qwen, ["What is 1+1?", "What is 1+1? " * 50], settings)
+    assert short == GOLDEN[-longest:] and len(long) == longest
+    assert long[-min(longest, 9) :] == GOLDEN[-min(longest, 9) :]  # the opened assistant turn stays
+    said = f"{1 + (longest < 39)} of 2 prompts lose their left end: prompt.max_prompt_tokens is {longest}"
+    assert len(GOLDEN) == 39 and said in capsys.readouterr().out
+
+
+def test_text_of_a_problem_that_looks_like_the_template_keeps_its_ids(qwen):
+    (ids,) = encode_prompts(qwen, ["a <|im_end|> b"], SETTINGS)
+    assert ids.count(151645) == 3  # as the official code: a special token in the text is that token
+
+
+def test_missing_tokenizer_and_missing_eos_name_the_remedy(tmp_path, words):
+    with pytest.raises(PromptError, match="holds no tokenizer.*fetch or save the model folder again"):
+        load_tokenizer(tmp_path)
+    words.save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).eos_token == "<|im_end|>"
+    config = (tmp_path / "tokenizer_config.json").read_text().replace('"eos_token": "<|im_end|>",', "")
+    (tmp_path / "tokenizer_config.json").write_text(config)
+    with pytest.raises(PromptError, match="no EOS token; set `eos_token`"):
+        load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("named", "others"),
+    [
+        ("[151645, 151643]", [151643]),
+        ("[151643, 151645]", [151643]),
+        ("151643", [151643]),
+        ("151645", []),
+        ("null", []),
+    ],
+)
+def test_end_tokens_are_eos_and_those_of_the_generation_config(tmp_path, named, others):
+    words = SimpleNamespace(eos_token_id=151645)
+    assert end_token_ids(tmp_path, words) == [151645]  # a folder without the file
+    (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {named}, "temperature": 0.6}}')
+    assert end_token_ids(tmp_path, words) == [151645, *others]
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_the_miniatures_template(words, thinking):
+    settings = PromptSettings(None, thinking, "<|im_start|>", 64)
+    (ids,) = encode_prompts(words, ["3+4*2"], settings)
+    expected = [
+        "<|im_start|>",
+        "user",
+        "\n",
+        "3",
+        "+",
+        "4",
+        "*",
+        "2",
+        "<|im_end|>",
+        "\n",
+        "<|im_start|>",
+        "assistant",
+        "\n",
+    ]
+    expected += [] if thinking else ["<think>", "\n\n", "</think>", "\n\n"]
+    assert words.convert_ids_to_tokens(ids) == expected
+
+
+def test_the_miniatures_template_has_a_system_turn_where_asked(words):
+    (ids,) = encode_prompts(words, ["1"], PromptSettings("2", True, "<|im_start|>", 64))
+    assert words.convert_ids_to_tokens(ids)[:5] == ["<|im_start|>", "system", "\n", "2", "<|im_end|>"]
+
+
+def test_a_saved_and_loaded_miniature_tokenizer_gives_the_same_prompts(words, tmp_path):
+    words.save_pretrained(tmp_path)
+    settings = PromptSettings(None, False, "<|im_start|>", 64)
+    problems = ["3+4*2", "9-8-7"]
+    assert encode_prompts(load_tokenizer(tmp_path), problems, settings) == encode_prompts(words, problems, settings)
+
+
+def test_qwens_tokenizer_and_the_papers_prompt_pass_the_checks_of_a_base_model(qwen, tmp_path):
+    qwen.save_pretrained(tmp_path)
+    config = {"model_type": "qwen3", "vocab_size": 151936, "max_position_embeddings": 40960}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": [151645, 151643]}))
+    assert check_base_model(tmp_path, SETTINGS, 8192).eos_token_id == 151645

@@ -1,0 +1,209 @@
+"""Every figure and table script runs on the synthetic study, writes both files, and writes the same bytes again."""
+
+import csv
+import json
+import re
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import synthetic
+from docutils.core import publish_parts
+from jinja2 import Environment, StrictUndefined
+
+from prerl.publishing import plotting
+
+SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
+CAPTIONS = Path(__file__).parents[3] / "rules" / "captions"
+FIGURES = {
+    "figure_alignment": ["alignment", "alignment-tokens"],
+    "figure_spaces": ["curves"],
+    "figure_thoughts": ["questions"],
+    "figure_warmup": ["questions"],
+    "figure_passk": ["scores"],
+    "figure_dynamics": ["curves"],
+    "figure_efficiency": ["curves"],
+}
+TABLES = {
+    "table_main": ["questions", "contrasts"],
+    "table_warmup_space": ["questions", "contrasts"],
+    "table_ood": ["ood", "contrasts"],
+    "table_claims": ["questions", "scores", "curves", "ood", "alignment"],
+}
+TARGETS = FIGURES | TABLES
+
+
+def arguments(target: str, study: synthetic.Study, folder: Path) -> tuple[list[str], tuple[Path, Path]]:
+    """Command-line arguments of one publish script, and its two files."""
+    kinds = ("pdf", "png") if target in FIGURES else ("csv", "md")
+    outputs = (folder / f"{target}.{kinds[0]}", folder / f"{target}.{kinds[1]}")
+    given = ["--settings", json.dumps(study.config)]
+    for flag in TARGETS[target]:
+        own = "ood-contrasts" if (target, flag) == ("table_ood", "contrasts") else flag
+        given += [f"--{flag}", *map(str, study.files[own])]
+    for kind, output in zip(kinds, outputs, strict=True):
+        given += [f"--{kind}", str(output)]
+    return given, outputs
+
+
+def run(target: str, study: synthetic.Study, folder: Path) -> tuple[Path, Path]:
+    """Run one publish script in this process (a warning is an error); returns its two files."""
+    script = str(SCRIPTS / f"{target}.py")
+    given, outputs = arguments(target, study, folder)
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        patch.setattr(sys, "argv", [script, *given])
+        runpy.run_path(script, run_name="__main__")
+    return outputs
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory) -> synthetic.Study:
+    return synthetic.write_study(tmp_path_factory.mktemp("study"), synthetic.settings())
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory) -> synthetic.Study:
+    """One seed, two models, few methods: what the smallest scale may look like."""
+    methods = ("grpo", "nsr_prerl", "dsrl")
+    config = synthetic.settings(seeds=[11], models=("first", "second"), methods=methods)
+    config |= {"ood_benchmarks": [], "ood_sets": {}}
+    return synthetic.write_study(tmp_path_factory.mktemp("smoke"), config)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_script_writes_both_files_and_the_same_bytes_again(target, study, tmp_path):
+    again = tmp_path / "again"
+    again.mkdir()
+    for first, second in zip(run(target, study, tmp_path), run(target, study, again), strict=True):
+        assert first.stat().st_size > 200
+        assert first.read_bytes() == second.read_bytes()
+        assert str(tmp_path).encode() not in first.read_bytes()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_script_runs_with_one_seed_and_few_methods(target, smoke, tmp_path):
+    for output in run(target, smoke, tmp_path):
+        assert output.stat().st_size > 200
+
+
+def test_figure_spaces_without_any_right_sample(smoke, tmp_path):
+    table = pd.read_parquet(smoke.files["curves"][0])
+    bare = tmp_path / "curves.parquet"
+    table[table["name"] != "logp_yx_right"].to_parquet(bare)
+    changed = synthetic.Study(smoke.config, smoke.files | {"curves": [bare, smoke.files["curves"][1]]})
+    assert run("figure_spaces", changed, tmp_path)[1].stat().st_size > 200
+    table[table["name"] != "entropy_nats"].to_parquet(bare)
+    with pytest.raises(ValueError, match="entropy_nats.*rerun aggregate_scores"):
+        run("figure_dynamics", changed, tmp_path)
+
+
+def test_figure_alignment_without_right_rollouts_and_without_a_control(smoke, tmp_path):
+    files = []
+    for index, path in enumerate(smoke.files["alignment"]):
+        table = pd.read_parquet(path).assign(right=False)
+        columns = [name for name in table if name.startswith("other_x_")]
+        files.append(tmp_path / f"{index}.parquet")
+        table.assign(**dict.fromkeys(columns, float("nan"))).to_parquet(files[-1])
+    changed = synthetic.Study(smoke.config, smoke.files | {"alignment": files})
+    assert run("figure_alignment", changed, tmp_path)[1].stat().st_size > 200
+
+
+def test_figure_alignment_names_its_numbers_with_intervals(study, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(plotting, "save", lambda figure, *files: figures.append(figure))
+    run("figure_alignment", study, tmp_path)
+    panels = [axes for block in figures[0].subfigs or [figures[0]] for axes in block.axes]
+    # same y, x, summed log-probs: 900 · (0.5 ± 0.2), evenly spread over 24 rollouts of 6 questions in each of 5 seeds
+    text = panels[0].texts[0].get_text()
+    assert re.match(r"same y, x: mean 450 \[4[0-4]\d, 4[5-9]\d\];\nmin 270, max 630; 0 % negative\n", text)
+    assert "+9.23; +0.94, +46.18; 0 %" in text
+    right, wrong = (line.get_text() for line in panels[4].get_legend().get_texts())
+    assert re.match(r"right, n = 40: 0\.40 \[0\.3\d, 0\.4\d\]", right)
+    assert re.match(r"wrong, n = 80: 0\.43 \[0\.[34]\d, 0\.4\d\]", wrong)
+
+
+@pytest.mark.parametrize("target", ["figure_warmup", "table_claims"])
+def test_script_runs_by_its_path_with_nothing_installed_and_writes_the_same_bytes(target, study, tmp_path):
+    given, outputs = arguments(target, study, tmp_path)
+    done = subprocess.run([sys.executable, str(SCRIPTS / f"{target}.py"), *given], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == b""
+    other = [output.read_bytes() for output in outputs]
+    assert [output.read_bytes() for output in run(target, study, tmp_path)] == other
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_caption_says_what_is_shown_and_how_to_redo_it(target):
+    text = (CAPTIONS / f"{target}.rst").read_text(encoding="utf-8")
+    assert f"--cores 2 {target}" in text
+    # with --profile slurm and no other config: a redraw must not drop the profile's settings or retrain
+    assert f"snakemake --profile slurm --allowed-rules {target} -- {target}" in text
+    assert "--config" not in text
+    assert "seed" in text
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_caption_gives_n_and_renders_without_a_fault(target):
+    text = (CAPTIONS / f"{target}.rst").read_text(encoding="utf-8")
+    study = "5 seeds (11, 12). Evaluation: 8 answers to each question of ``chain3`` (60 questions)."
+    job = SimpleNamespace(params=SimpleNamespace(study=study))
+    filled = Environment(undefined=StrictUndefined).from_string(text).render(snakemake=job)  # as snakemake --report
+    html = publish_parts(filled, writer="html", settings_overrides={"halt_level": 2})["body"]
+    assert "5 seeds (11, 12). Evaluation: 8 answers" in html
+
+
+def rows_of(path: Path) -> list[dict]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_claims_table_has_exactly_the_contracts_columns(study, tmp_path):
+    table, reading = run("table_claims", study, tmp_path)
+    header = "claim,paper_value,grade,ours,ci_low,ci_high,n,seeds,verdict,covers_paper"
+    assert table.read_text(encoding="utf-8").splitlines()[0] == header
+    assert len(rows_of(table)) == 16
+    text = reading.read_text(encoding="utf-8")
+    assert "Not tested: main_8b (this scale has 1 model" in text
+    assert "| ci_high | question bootstrap | n |" in text and "it never decides" in text
+    cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("| ")}
+    assert cells["psr_degrades"][6] == "[-12.50, -12.50]"
+    assert cells["passk"][6] == cells["main_8b"][6] == ""
+
+
+def test_main_table_by_hand(study, smoke, tmp_path):
+    rows = rows_of(run("table_main", study, tmp_path)[0])
+    cells = {(row["method"], row["benchmark"]): row for row in rows}
+    dsrl = cells["DSRL", "mean"]
+    # every question 7 (chain3) or 6 (chain4) of 8 right; seed 11 lacks one answer of 80 per benchmark
+    assert float(dsrl["accuracy"]) == pytest.approx(81.25 - 0.25)
+    assert float(dsrl["vs_grpo"]) == pytest.approx(-0.25)
+    assert float(dsrl["vs_grpo_t_low"]) == pytest.approx(-0.25 - 2.7764451 * 0.5590170 / 5**0.5)
+    # math-verify calls one more answer of 80 right; one answer of 80 is unscorable
+    assert float(dsrl["math_verify"]) == pytest.approx(81.0 + 1.25)
+    # seed 11 lacks one of 80 answers: sd of −1.25 and four zeros is 0.559017
+    assert float(dsrl["math_verify_t_low"]) == pytest.approx(82.25 - 2.7764451 * 0.5590170 / 5**0.5)
+    # one answer to question 1 and two to question 3, which cancel in the counts of right answers: 3 of 80
+    assert float(dsrl["graders_differ"]) == pytest.approx(3.75)
+    assert float(dsrl["unscorable"]) == pytest.approx(1.25)
+    assert (dsrl["questions"], dsrl["answers"], dsrl["seeds"]) == ("20", "800", "5")
+    assert dsrl["paper"] == dsrl["paper_grade"] == ""
+    assert cells["GRPO", "mean"]["vs_grpo"] == ""
+    assert float(cells["DSRL, S = 40", "mean"]["accuracy"]) == pytest.approx(56.25)
+    assert {row["benchmark"] for row in rows} == {"mean", *synthetic.MAIN, *synthetic.OOD}
+    one_seed = rows_of(run("table_main", smoke, tmp_path)[0])
+    assert one_seed[0]["t_low"] == "nan"
+
+
+def test_paper_means_are_printed_only_for_the_papers_models(tmp_path):
+    config = synthetic.settings(seeds=[11, 12], models=("qwen3-4b",))
+    study = synthetic.write_study(tmp_path, config)
+    cells = {(row["method"], row["benchmark"]): row for row in rows_of(run("table_main", study, tmp_path)[0])}
+    assert (cells["GRPO", "mean"]["paper"], cells["GRPO", "mean"]["paper_grade"]) == ("55.79", "B")
+    assert cells["GRPO", "chain3"]["paper"] == ""
+    assert cells["PreRL", "mean"]["paper"] == ""

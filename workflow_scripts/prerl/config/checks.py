@@ -1,0 +1,168 @@
+"""What a schema cannot say: settings that do not fit each other. Pure Python, read at every run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from prerl.config.errors import ConfigError, nearest
+
+
+def check_scale(block: Mapping) -> None:
+    """What the schema cannot say, for the chosen scale. Raises ConfigError with every fault found."""
+    benchmarks = block["data"]["benchmarks"]
+    faults = []
+    if "train" in benchmarks:
+        faults.append("data.benchmarks.train: the name belongs to the training problems; rename the benchmark")
+    if not any(benchmark["role"] == "main" for benchmark in benchmarks.values()):
+        faults.append("data.benchmarks: none has `role: main`, so there is nothing to average; give one that role")
+    for key, names in [
+        ("validation.benchmarks", block["validation"]["benchmarks"]),
+        ("alignment.benchmark", [block["alignment"]["benchmark"]]),
+    ]:
+        faults += [
+            f"{key}: {name!r} is no benchmark; data.benchmarks are {', '.join(benchmarks)}{nearest(name, benchmarks)}"
+            for name in names
+            if name not in benchmarks
+        ]
+    if block["rollouts"]["samples_per_prompt"] < 2:
+        faults.append(
+            "rollouts.samples_per_prompt: 1 answer makes a group without spread, whose advantage is always 0; "
+            "use 2 or more"
+        )
+    faults += (
+        _engine_faults(block["rollouts"])
+        + _size_faults(block)
+        + _duplicate_faults(block["data"])
+        + _length_faults(block)
+    )
+    faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def questions_of(problems: Mapping) -> int:
+    """Number of problems of a data set's block, `generated` or `file`."""
+    return (problems["generated"] if "generated" in problems else problems["file"])["questions"]
+
+
+def _engine_faults(rollouts: Mapping) -> list[str]:
+    """What vLLM needs, and what it cannot do."""
+    faults = []
+    if rollouts["engine"] == "vllm" and "kv_cache_gib" not in rollouts:
+        faults.append("rollouts.kv_cache_gib: missing; engine vllm needs the GiB of its key-value cache on each GPU")
+    if rollouts["engine"] == "vllm" and rollouts["temperature"] != 1 and rollouts["top_p"] != 1:
+        faults.append(
+            f"rollouts.temperature: {rollouts['temperature']} together with top_p: {rollouts['top_p']}; vLLM gives no "
+            "log-probs of that distribution untruncated; set one of them to 1"
+        )
+    return faults
+
+
+def _gpu_faults(block: Mapping) -> list[str]:
+    """GPUs of a scale that names none; several nodes for a job that is no training or has not as many GPUs on each."""
+    faults = []
+    for rule, own in block["resources"].items():
+        nodes, gpu = own.get("nodes", 1), own.get("gpu", 0)
+        if gpu and "gpu" not in block["hardware"]:
+            faults.append(
+                f"hardware.gpu: missing, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"
+            )
+        if nodes > 1 and rule != "train_policy":
+            faults.append(f"resources.{rule}.nodes: {nodes}; train_policy alone works on several nodes, leave it out")
+        elif nodes > 1 and (gpu == 0 or gpu % nodes):
+            faults.append(f"resources.{rule}.gpu: {gpu} on {nodes} nodes; give the GPUs of all nodes, as many on each")
+    return faults
+
+
+def _size_faults(block: Mapping) -> list[str]:
+    faults = []
+    train, wanted = questions_of(block["data"]["train"]), block["training"]["prompts_per_update"]
+    if wanted > train:
+        faults.append(f"training.prompts_per_update: {wanted} is more than the {train} training problems; lower it")
+    measured, wanted = block["rollouts"]["samples_per_prompt"], block["training"]["measured_samples_per_prompt"]
+    if wanted > measured:
+        faults.append(
+            f"training.measured_samples_per_prompt: {wanted} is more than rollouts.samples_per_prompt: {measured}; "
+            "lower it"
+        )
+    benchmark = block["alignment"]["benchmark"]
+    if benchmark in block["data"]["benchmarks"]:
+        held, wanted = questions_of(block["data"]["benchmarks"][benchmark]), block["alignment"]["questions"]
+        if wanted > held:
+            faults.append(f"alignment.questions: {wanted} is more than {benchmark}'s {held}; lower it")
+    return faults
+
+
+def _duplicate_faults(data: Mapping) -> list[str]:
+    """The same file or the same kind and number of generated problems under two names, training's included."""
+    faults: list[str] = []
+    known: dict[str, str] = {}
+    for name, problems in {"train": data["train"], **data["benchmarks"]}.items():
+        kind = "file" if "file" in problems else "generated"
+        key = problems["file"]["sha256"] if kind == "file" else json.dumps(problems["generated"], sort_keys=True)
+        other = known.setdefault(key, name)
+        if other != name:
+            what = "is the same file as" if kind == "file" else "asks for the same generated problems as"
+            faults.append(f"data.benchmarks.{name} {what} {other}; remove one of them")
+    return faults
+
+
+def _length_faults(block: Mapping) -> list[str]:
+    """Prompts and answers that the position embeddings of a generated model do not reach."""
+    faults = []
+    for name, model in block["models"].items():
+        for stage in ("rollouts", "validation", "evaluation") if "generated" in model else ():
+            prompt, answer = block["prompt"]["max_prompt_tokens"], block[stage]["max_new_tokens"]
+            held = model["generated"]["architecture"]["max_position_embeddings"]
+            if prompt + answer > held:
+                faults.append(
+                    f"{stage}.max_new_tokens: {answer} and prompt.max_prompt_tokens: {prompt} are together more than "
+                    f"models.{name}.generated.architecture.max_position_embeddings: {held}; lower one or raise that"
+                )
+    return faults
+
+
+def _corpus_faults(block: Mapping) -> list[str]:
+    faults = []
+    for name, model in block["models"].items():
+        if "generated" not in model:
+            continue
+        corpus = model["generated"]["corpus"]
+        if corpus["prompt_thinking"] + corpus["prompt_no_thinking"] > 1:
+            faults.append(f"models.{name}.generated.corpus: the shares prompt_thinking and prompt_no_thinking exceed 1")
+        for set_name, problems in {"train": block["data"]["train"], **block["data"]["benchmarks"]}.items():
+            longest = max(map(int, corpus["chain_weights"]))
+            operations = max(problems["generated"]["operations"]) if "generated" in problems else 0
+            if operations > longest:
+                faults.append(
+                    f"data: {set_name} asks for {operations} operations, the corpus of {name} ends at {longest}, "
+                    "beyond which its model cannot even copy a problem; add the length to corpus.chain_weights"
+                )
+    return faults
+
+
+def _harness_faults(block: Mapping) -> list[str]:
+    faults = []
+    tasks, engine = block["ood"]["tasks"], block["rollouts"]["engine"]
+    if tasks and engine != "vllm":
+        faults.append(
+            f"ood.tasks: they run with vLLM, and rollouts.engine is {engine}; set it to vllm, or ood.tasks: {{}}"
+        )
+    for name, task in tasks.items():
+        if name in block["data"]["benchmarks"] or name == "mean":
+            faults.append(f"ood.tasks.{name}: the name is taken, by a benchmark or the mean of all; rename the task")
+        if "folder" in task and not Path(task["folder"]).is_dir():
+            faults.append(
+                f"ood.tasks.{name}.folder: {task['folder']} is no folder; name the one that holds the task's YAML"
+            )
+    return faults
+
+
+def _schedule_faults(block: Mapping) -> list[str]:
+    ends = [part["until"] for part in block["validation"]["schedule"]]
+    numbers = [end for end in ends if end != "end"]
+    if ends[-1] != "end" or len(numbers) != len(ends) - 1 or numbers != sorted(set(numbers)):
+        return [f"validation.schedule: `until` is {ends}; it must rise and be `end` in the last entry, and only there"]
+    return []

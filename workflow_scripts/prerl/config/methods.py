@@ -1,0 +1,277 @@
+"""From config.yaml to jobs: the scale's block, and for each method its phases, trunk, updates to keep and to evaluate.
+
+Pure Python without heavy imports: the Snakefile reads it at every run. Updates are counted from 1 over the whole chain
+of phases. A method trains only its last phase; the phases before it are its *trunk*, another method that is trained
+once and continued from its checkpoint (the paper's policy reincarnation).
+
+    dsrl = nsr_prerl for 20 updates, then grpo   ->   trunk nsr_prerl, trunk_update 20, first_update 21, updates 60
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from prerl.config.errors import ConfigError, nearest
+from prerl.core.constants import BASE
+
+
+@dataclass(frozen=True)
+class PhaseSettings:
+    """What one phase optimises. optimizer: Adam moments at its start, `keep` those of the phase before or `fresh`.
+
+    Settings that the phase's estimator (`advantages`) does not use have their default.
+    """
+
+    space: str
+    samples: str
+    coefficient: float
+    advantage_std: bool
+    eos_in_mask: bool
+    optimizer: str
+    advantages: str = "grpo"
+    positive_advantage_weight: float = 1.0
+    gamma: float = 1.0
+    lam: float = 1.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase and the updates first_update … last_update that it does, counted over the chain."""
+
+    settings: PhaseSettings
+    first_update: int
+    last_update: int
+
+
+@dataclass(frozen=True)
+class Method:
+    """A trained method. trunk: the method it continues after trunk_update updates; None where it starts from the base.
+
+    kept_updates: updates whose checkpoint stays; optimizer_updates: those of them that another method continues.
+    """
+
+    name: str
+    phases: tuple[Phase, ...]
+    trunk: str | None
+    kept_updates: tuple[int, ...]
+    optimizer_updates: tuple[int, ...]
+    evaluated_updates: tuple[int, ...]
+
+    @property
+    def first_update(self) -> int:
+        """First update that this method trains itself."""
+        return self.phases[-1].first_update
+
+    @property
+    def trunk_update(self) -> int:
+        """Updates done before the method's own phase; 0 where it starts from the base."""
+        return self.first_update - 1
+
+    @property
+    def updates(self) -> int:
+        """Last update of the chain."""
+        return self.phases[-1].last_update
+
+
+def _phases(key: str, written: list[Mapping], block: Mapping) -> tuple[Phase, ...]:
+    """The phases written at `key` of config.yaml with the scale's defaults filled in and their updates counted."""
+    training = block["training"]
+    phases: list[Phase] = []
+    boundary = 0
+    for index, phase in enumerate(written):
+        where = f"{key}.phases.{index}"
+        last = index == len(written) - 1
+        if phase["updates"] == "rest" and not last:
+            raise ConfigError(f"{where}.updates: only the last phase may take the `rest`; give a number of updates")
+        if index == 0 and "optimizer" in phase:
+            raise ConfigError(f"{where}.optimizer: the first phase has no moments to keep; remove the key")
+        boundary = training["updates"] if phase["updates"] == "rest" else boundary + phase["updates"]
+        first_update = phases[-1].last_update + 1 if phases else 1
+        # official: phase 1 while `step < S`, steps counted from 1 (ray_trainer.py 1251-1259), that is S - 1 updates
+        last_update = boundary if last or training["phase_switch"] == "after_step" else boundary - 1
+        if last_update > training["updates"]:
+            raise ConfigError(
+                f"{where}.updates: the phase ends at update {last_update}, beyond training.updates: "
+                f"{training['updates']}; lower the one or raise the other"
+            )
+        if last_update < first_update:
+            raise ConfigError(
+                f"{where}.updates: {phase['updates']} leaves the phase no update (training.updates: "
+                f"{training['updates']}, training.phase_switch: {training['phase_switch']}); give it at least one"
+            )
+        space = phase["space"]
+        settings = PhaseSettings(
+            space=space,
+            samples=phase["samples"],
+            coefficient=phase.get("coefficient", block["objective"][space]["coefficient"]),
+            eos_in_mask=phase.get("eos_in_mask", training["eos_in_mask"]),
+            optimizer=phase.get("optimizer", "keep") if index else "fresh",
+            **_estimator(where, phase, block["objective"]),
+        )
+        phases.append(Phase(settings, first_update, last_update))
+    return tuple(phases)
+
+
+def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
+    """The phase's estimator of advantages and its settings. Raises ConfigError where they do not fit each other."""
+    name = phase.get("advantages", "grpo")
+    for key, owner in (("advantage_std", "grpo"), ("positive_advantage_weight", "psr_nsr")):
+        if key in phase and name != owner:
+            raise ConfigError(f"{where}.{key}: belongs to `advantages: {owner}`, and here they are {name}; remove it")
+    if name == "psr_nsr" and "positive_advantage_weight" not in phase:
+        raise ConfigError(
+            f"{where}.positive_advantage_weight: missing; `advantages: psr_nsr` needs it (0.1 is W-REINFORCE, 0 NSR)"
+        )
+    if name in ("reinforce_plus_plus", "gae") and phase["samples"] != "all":
+        raise ConfigError(
+            f"{where}.samples: {phase['samples']} goes by the sign of a row's advantage, but `advantages: {name}` "
+            "gives each token its own; use all"
+        )
+    if name == "gae" and phase["space"] != "posttrain":
+        raise ConfigError(
+            f"{where}.space: {phase['space']} leaves the critic of `advantages: gae` no prompt to judge; use posttrain"
+        )
+    values = {"advantages": name, "advantage_std": False}
+    if name == "grpo":
+        values["advantage_std"] = phase.get("advantage_std", objective[phase["space"]]["advantage_std"])
+    if name == "psr_nsr":
+        values["positive_advantage_weight"] = phase["positive_advantage_weight"]
+    if name in ("reinforce_plus_plus", "gae"):
+        values["gamma"] = objective["gamma"]
+    if name == "gae":
+        values["lam"] = objective["lam"]
+    return values
+
+
+def sweep_methods(block: Mapping) -> dict[int, tuple[str, list[dict]]]:
+    """S -> (name, phases as written) of the warm-up sweep's derived methods: dsrl with S = 10 is `dsrl_s10`.
+
+    S counts as written (`updates:` of the first phase); the swept method's own S is left out, it is the method itself.
+    """
+    swept = block["warmup_sweep"]["method"]
+    methods = block["methods"]
+    if swept not in methods:
+        raise ConfigError(
+            f"warmup_sweep.method: {swept!r} is no method; methods are {', '.join(methods)}{nearest(swept, methods)}"
+        )
+    phases = methods[swept]["phases"]
+    if len(phases) < 2:
+        raise ConfigError(f"warmup_sweep.method: {swept} has one phase and so no warm-up; name a method of two phases")
+    derived = {}
+    for updates in block["warmup_sweep"]["updates"]:
+        if updates == phases[0]["updates"]:
+            continue
+        name = f"{swept}_s{updates}"
+        if name in methods:
+            raise ConfigError(f"methods.{name}: warmup_sweep.updates: {updates} takes the name; rename the method")
+        derived[updates] = (name, [{**phases[0], "updates": updates}, *phases[1:]])
+    return derived
+
+
+def _is_trunk(candidate: tuple[Phase, ...], phases: tuple[Phase, ...]) -> bool:
+    """Whether `candidate` passes through the state that `phases` has before its last phase."""
+    before = phases[:-1]
+    return (
+        len(candidate) == len(before)
+        and candidate[:-1] == before[:-1]
+        and candidate[-1].settings == before[-1].settings
+        and candidate[-1].last_update >= before[-1].last_update
+    )
+
+
+def _trunk(name: str, chains: Mapping[str, tuple[Phase, ...]]) -> str | None:
+    phases = chains[name]
+    if len(phases) == 1:
+        return None
+    for candidate, chain in chains.items():
+        if _is_trunk(chain, phases):
+            return candidate
+    wanted = [asdict(phase.settings) for phase in phases[:-1]]
+    raise ConfigError(
+        f"methods.{name}: no method trains its first {len(wanted)} phase(s) for at least {phases[-2].last_update} "
+        f"updates; add one whose phases are {wanted} (or give the warm-up the settings of an existing method)"
+    )
+
+
+def _evaluated(name: str, chain: tuple[Phase, ...], evaluation: Mapping) -> tuple[int, ...]:
+    """The end of the run, the extra updates of the config, and the reference updates of the claims on this method."""
+    reference = evaluation["reference_updates"]
+    first, last = chain[-1].first_update, chain[-1].last_update
+    updates = {last}
+    asked = [(f"evaluation.updates.{name}", update) for update in evaluation["updates"].get(name, [])]
+    if name in ("nsr_prerl", "grpo"):
+        asked.append(("evaluation.reference_updates.nsr", reference["nsr"]))
+    if name == "grpo":
+        asked.append(("evaluation.reference_updates.rl", reference["rl"]))
+    for key, update in asked:
+        if not first <= update <= last:
+            raise ConfigError(f"{key}: {update} is no update of {name}, which trains {first} to {last}; choose one")
+        updates.add(update)
+    return tuple(sorted(updates))
+
+
+def resolve_methods(block: Mapping) -> dict[str, Method]:
+    """Every method to train, the sweep's included, in config order. `block` is a scale's resolved block with `methods`.
+
+    Raises ConfigError on a sweep, phase or evaluation that cannot be run, on a missing trunk and on methods that are
+    the same run under two names.
+    """
+    written = {name: method["phases"] for name, method in block["methods"].items()}
+    if BASE in written:
+        raise ConfigError(f"methods.{BASE}: the name means the untrained model; rename the method")
+    swept = dict(sweep_methods(block).values())
+    chains = {name: _phases(f"methods.{name}", phases, block) for name, phases in written.items()}
+    for name, phases in swept.items():
+        chains[name] = _phases(f"warmup_sweep.updates: {phases[0]['updates']}: methods.{name}", phases, block)
+    names: dict[tuple[Phase, ...], str] = {}
+    for name, chain in chains.items():
+        if names.setdefault(chain, name) != name:
+            raise ConfigError(f"methods.{name} is the same run as methods.{names[chain]}; remove one of them")
+    for name in block["evaluation"]["updates"]:
+        if name not in chains:
+            raise ConfigError(
+                f"evaluation.updates.{name}: no such method; methods are {', '.join(chains)}{nearest(name, chains)}"
+            )
+    trunks = {name: _trunk(name, chains) for name in chains}
+    evaluated = {name: _evaluated(name, chain, block["evaluation"]) for name, chain in chains.items()}
+    methods = {}
+    for name, chain in chains.items():
+        continued = {chains[other][-1].first_update - 1 for other, trunk in trunks.items() if trunk == name}
+        methods[name] = Method(
+            name=name,
+            phases=chain,
+            trunk=trunks[name],
+            kept_updates=tuple(sorted(continued.union(evaluated[name]))),
+            optimizer_updates=tuple(sorted(continued)),
+            evaluated_updates=evaluated[name],
+        )
+    return methods
+
+
+def warmup_values(block: Mapping, methods: Mapping[str, Method]) -> dict[int, str]:
+    """S -> method of the warm-up figure: the sweep, the swept method's own S, and 0 for its last phase alone."""
+    swept = block["warmup_sweep"]["method"]
+    values = {block["methods"][swept]["phases"][0]["updates"]: swept}
+    values |= {updates: name for updates, (name, _) in sweep_methods(block).items()}
+    last = methods[swept].phases[-1]
+    for name, method in methods.items():
+        first_phase = method.phases[0]
+        alone = {**asdict(first_phase.settings), "optimizer": last.settings.optimizer} == asdict(last.settings)
+        if len(method.phases) == 1 and alone and method.updates == last.last_update:
+            values[0] = name
+    return dict(sorted(values.items()))
+
+
+def scheduled_updates(schedule: list[Mapping], method: Method) -> list[int]:
+    """Updates of `method` that validate: the schedule's, update 0 where it starts from the base, and the last.
+
+    schedule: [{every: 5, until: 100}, {every: 25, until: end}] = 5, 10, …, 100, 125, 150, …
+    """
+    updates = {method.updates} | ({0} if method.trunk is None else set())
+    start = 0
+    for part in schedule:
+        until = method.updates if part["until"] == "end" else part["until"]
+        updates.update(range(start + part["every"], until + 1, part["every"]))
+        start = until
+    return sorted(u for u in updates if u == 0 or method.first_update <= u <= method.updates)

@@ -1,0 +1,106 @@
+"""config.yaml against its schema: unknown keys, types and bounds, each fault with key, value and remedy."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+
+import jsonschema
+import yaml
+
+from prerl.config.errors import ConfigError, nearest
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML in which a key that is written twice is an error (YAML itself keeps the last, silently)."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise ConfigError(f"{node.start_mark.name}: the key {key!r} stands twice in one block; remove one")
+        return super().construct_mapping(node, deep)
+
+
+def refuse_duplicate_keys(files: list[str]) -> None:
+    """Raises ConfigError where one of the config files holds a key twice in the same block."""
+    for file in files:
+        with open(file, encoding="utf-8") as stream:
+            yaml.load(stream, Loader=_UniqueKeyLoader)
+
+
+def _is_finite(checker: jsonschema.TypeChecker, value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite),  # no .nan, no .inf
+)
+_TYPES = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a block of keys",
+    "null": "null",
+}
+_BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
+
+
+def _faults_of_keys(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
+    """Unknown keys with the known one that is nearest, and missing keys that no unknown one stands for."""
+    known = error.schema.get("properties", error.instance)  # none listed: no key is unknown here
+    unknown = [key for key in error.instance if key not in known]
+    if error.validator == "additionalProperties":
+        for key in unknown:
+            yield f"{where}{key}: unknown key; keys are {', '.join(known)}{nearest(key, known)}"
+    else:
+        for key in error.validator_value:
+            if key not in error.instance and not nearest(key, unknown):
+                yield f"{where}{key}: missing; give it a value"
+
+
+def _fault_of_value(error: jsonschema.ValidationError) -> str:
+    """What is wrong with a value: the value, and what it must be."""
+    value, rule, wanted = error.instance, error.validator, error.validator_value
+    written = json.dumps(value)
+    if rule == "type":
+        kinds = " or ".join(_TYPES[kind] for kind in ([wanted] if isinstance(wanted, str) else wanted))
+        number = "number" in kinds and isinstance(value, str)
+        return f"{written} is not {kinds}" + ("; no quotes, and 1.0e-4 (YAML takes 1e-4 for text)" if number else "")
+    if rule == "enum":
+        return f"{written} is none of {', '.join(wanted)}{nearest(value, wanted)}"
+    if rule == "const":
+        return f"{written} is neither a number nor {wanted!r}; write one of them"
+    if rule in _BOUNDS:
+        return f"{written} must be {_BOUNDS[rule]} {wanted}"
+    if rule == "uniqueItems":
+        return f"{written} holds {', '.join(repr(v) for v in value if value.count(v) > 1)}; remove the repetition"
+    if rule in ("minItems", "minProperties") and not value:
+        return "empty; give at least one"
+    if rule in ("minProperties", "maxProperties"):
+        return f"holds {', '.join(value)}; {wanted} keys must stand here"
+    return f"{written} cannot stand here"
+
+
+def _schema_faults(config: Mapping, schema: Mapping) -> list[str]:
+    """One line for each violation: the key, the value, and what must stand there (`description` in the schema)."""
+    faults = set()
+    for violation in _Validator(schema).iter_errors(config):
+        error = jsonschema.exceptions.best_match([violation])  # of alternatives that all fail, the nearest
+        where = ".".join(str(part) for part in error.absolute_path)
+        if error.validator in ("additionalProperties", "required"):
+            faults.update(_faults_of_keys(error, f"{where}." if where else ""))
+        else:
+            name = "the name " if "propertyNames" in error.absolute_schema_path else ""
+            remedy = f"; {error.schema['description']}" if "description" in error.schema else ""
+            faults.add(f"{where}: {name}{_fault_of_value(error)}{remedy}")
+    return sorted(faults)

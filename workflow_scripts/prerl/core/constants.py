@@ -1,0 +1,19 @@
+"""Constants that several packages share. Nothing is imported, so that a dry run may read them."""
+
+GIB = 1 << 30
+"""Bytes."""
+
+BASE = "base"
+"""Name of the untrained model among the methods' results."""
+
+MEAN = "mean"
+"""Name, among the benchmarks, of the unweighted mean over the main ones."""
+
+CHUNK_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
+"""Largest number of logits that exist at a time in the chunked log-softmax: 64 and 512 MiB in float32.
+
+On a GPU a chunk must be so long that the sum of the head's gradient over chunks costs little beside its product.
+"""
+
+SHARD_ROWS = {"transformers": 4096, "vllm": 1024}
+"""Samples in a shard of an evaluation: what an interruption can lose, and what a GPU takes at a time."""

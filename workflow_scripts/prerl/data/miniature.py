@@ -1,0 +1,139 @@
+"""The miniature base model: a word tokenizer with a chat template and a small Qwen3, trained on prerl.corpus."""
+
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from prerl.core.errors import UserError
+from prerl.data.corpus import ALTERNATIVE, BLANK, OPERATORS, CorpusSettings, corpus_document
+from prerl.models.batching import pack_micro_batches
+from prerl.models.logprobs import response_logprobs
+
+WORDS = [*"0123456789", *OPERATORS, "=", "}", "\\boxed{", "\n", BLANK, "Let", " me", " check ", ALTERNATIVE]
+ROLES = ["user", "assistant", "system"]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>"]
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
+"""Qwen3's template without tools: with `enable_thinking=False` the prompt ends in an empty think block."""
+
+
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """One token a word of the corpus, digit or operator; Qwen3's special tokens and chat template."""
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, "<unk>", *ROLES, *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    words = sorted([*ROLES, *WORDS], key=len, reverse=True)
+    pattern = "|".join("".join(f"\\x{{{ord(c):02x}}}" for c in word) for word in words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    tokenizer.decoder = decoders.Fuse()
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        unk_token="<unk>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>", "<think>", "</think>"],
+        clean_up_tokenization_spaces=False,
+    )
+    wrapped.chat_template = CHAT_TEMPLATE
+    return wrapped
+
+
+def document_ids(
+    tokenizer: PreTrainedTokenizerFast, document: tuple[str | None, bool, str]
+) -> tuple[list[int], list[int]]:
+    """(context ids, answer ids with EOS): the context is the rendered prompt, or the prefix token alone."""
+    problem, thinking, answer = document
+    if problem is None:
+        context = "<|im_start|>"
+    else:
+        context = tokenizer.apply_chat_template(
+            [{"role": "user", "content": problem}], tokenize=False, add_generation_prompt=True, enable_thinking=thinking
+        )
+    encode = tokenizer.encode
+    return encode(context, add_special_tokens=False), encode(answer + "<|im_end|>", add_special_tokens=False)
+
+
+def build_model(architecture: dict, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
+    """A Qwen3 with random weights; `architecture` are Qwen3Config's keys (config.yaml)."""
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        **architecture,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def pretrain(
+    model: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: CorpusSettings,
+    *,
+    updates: int,
+    batch_documents: int,
+    muon_learning_rate: float,
+    adamw_learning_rate: float,
+    micro_batch_tokens: int,
+    seed: int,
+    report=None,
+) -> list[float]:
+    """Next-token training on the answers of fresh documents; returns the mean loss (nats per token) of every update.
+
+    Muon for the matrices of the layers, AdamW for the rest, both decaying linearly to zero over the last 30 %.
+    `report(update, loss)` is called after each update.
+    """
+    rng = random.Random(seed)
+    matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n and "lm_head" not in n]
+    known = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=muon_learning_rate, weight_decay=0.0),
+        torch.optim.AdamW(rest, lr=adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.99)),
+    ]
+    schedule = [
+        torch.optim.lr_scheduler.LambdaLR(o, lambda step: min(1.0, (1 - step / updates) / 0.3)) for o in optimizers
+    ]
+    losses = []
+    model.train()
+    for update in range(1, updates + 1):
+        documents = [document_ids(tokenizer, corpus_document(rng, corpus)) for _ in range(batch_documents)]
+        tokens = sum(len(answer) for _, answer in documents)
+        loss = 0.0
+        for rows in pack_micro_batches(
+            [len(context) + len(answer) for context, answer in documents], micro_batch_tokens
+        ):
+            logprobs_N = response_logprobs(model, [documents[r][0] for r in rows], [documents[r][1] for r in rows])
+            part = -logprobs_N.sum() / tokens
+            part.backward()
+            loss += part.item()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"update {update} of the pre-training: the loss is {loss}, and no model is written; lower "
+                "pretraining.muon_learning_rate or adamw_learning_rate of the model in config.yaml"
+            )
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        for scheduler in schedule:
+            scheduler.step()
+        losses.append(loss)
+        if report is not None:
+            report(update, loss)
+    return losses
+
+
+def save_model(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """An ordinary transformers folder: config, safetensors weights, tokenizer with chat template."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

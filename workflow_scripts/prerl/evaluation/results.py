@@ -1,0 +1,180 @@
+"""Reading the aggregated results (questions, scores, curves, alignment) for figures and tables.
+
+Every table read here has one row per measurement and a `seed` column; functions return one value per seed, so that
+intervals are always taken over seeds. Imports pandas and pyarrow only.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from prerl.core.constants import BASE
+from prerl.core.files import read_table
+
+LABELS = {
+    "base": "Base",
+    "grpo": "GRPO",
+    "prerl": "PreRL",
+    "psr_rl": "PSR-RL",
+    "nsr_rl": "NSR-RL",
+    "psr_prerl": "PSR-PreRL",
+    "nsr_prerl": "NSR-PreRL",
+    "dsrl": "DSRL",
+    "nsr_rl_warmup": "NSR-RL → GRPO",
+    "ppo": "PPO",
+    "reinforce_pp": "REINFORCE++",
+    "rloo": "RLOO",
+    "w_reinforce": "W-REINFORCE",
+    "nsr_decomposed": "NSR (RLVR-Decomposed)",
+}
+NULLABLE = {"logp_yx_right", "logp_yx_wrong", "logp_y_right", "logp_y_wrong"}  # no such samples: possibly in no update
+SWEEP_BEST = (10, 25)  # warm-up updates S that the paper finds best, bounds included (claim `warmup_steps`)
+GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}  # column of right answers in questions
+
+
+class NotMeasured(Exception):
+    """This scale has no such measurement (a method or model is not configured); the text says which."""
+
+
+def parse_arguments(description: str, tables: list[str], outputs: list[str]) -> argparse.Namespace:
+    """Command line of a publish script: `--settings`, one `--{table}` list of files each, one `--{output}` each."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON settings of the publish stage")
+    for table in tables:
+        parser.add_argument(f"--{table}", required=True, nargs="+", type=Path)
+    for output in outputs:
+        parser.add_argument(f"--{output}", required=True, type=Path)
+    return parser.parse_args()
+
+
+def read_models(paths: list[Path], models: list[str]) -> dict[str, pd.DataFrame]:
+    """One aggregated table per model, in the order of `models`. Raises ValueError when the counts differ."""
+    if len(paths) != len(models):
+        raise ValueError(f"{len(paths)} files for {len(models)} models: pass one file per model of settings['models']")
+    return {model: read_table(path).to_pandas() for model, path in zip(models, paths, strict=True)}
+
+
+def read_alignment(paths: list[Path], settings: dict) -> pd.DataFrame:
+    """Rows of every alignment file with its `model` and `seed`. Raises ValueError when the counts differ."""
+    runs = settings["alignment"]
+    if len(paths) != len(runs):
+        raise ValueError(
+            f"{len(paths)} alignment files for {len(runs)} runs: pass one per entry of settings['alignment']"
+        )
+    frames = [
+        read_table(path).to_pandas().assign(model=run["model"], seed=run["seed"])
+        for path, run in zip(paths, runs, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)
+
+
+def label(settings: dict, method: str) -> str:
+    """Name of a method as printed: the paper's name, 'DSRL, S = 5' (sweep), or its name in config.yaml."""
+    for steps, swept in settings["warmup"]["s_values"].items():
+        if swept == method and method not in LABELS:
+            return f"{label(settings, settings['warmup']['method'])}, S = {steps}"
+    return LABELS.get(method, method)
+
+
+def end_update(settings: dict, method: str) -> int:
+    """Last update of the whole chain of `method` (0 for the base). Raises NotMeasured when it is not configured."""
+    if method == BASE:
+        return 0
+    if method not in settings["methods"]:
+        raise NotMeasured(f"method {method} is not run at this scale")
+    return int(settings["methods"][method]["updates"])
+
+
+def evaluated(questions: pd.DataFrame, settings: dict, method: str, update: int, benchmarks: list[str]) -> pd.DataFrame:
+    """Rows of one method at one update on `benchmarks`, every seed and benchmark present.
+
+    Raises NotMeasured for a method that is not configured, ValueError for a configured one whose rows are missing.
+    """
+    end_update(settings, method)
+    if not benchmarks:
+        raise NotMeasured("this scale has no such benchmarks")
+    rows = questions[
+        (questions["method"] == method) & (questions["update"] == update) & questions["benchmark"].isin(benchmarks)
+    ]
+    found = set(zip(rows["seed"], rows["benchmark"], strict=True))
+    missing = [(s, b) for s in settings["seeds"] for b in benchmarks if (s, b) not in found]
+    if missing:
+        raise ValueError(
+            f"{method} has no evaluated answers at update {update} for (seed, benchmark) {missing[:4]}: "
+            f"add update {update} to the evaluated updates of {method}, or change reference_updates in config.yaml"
+        )
+    return rows[rows["seed"].isin(settings["seeds"])]
+
+
+def contrast(contrasts: pd.DataFrame, method: str, reference: str, benchmark: str, grader: str = "hendrycks") -> dict:
+    """The row of `method` − `reference` in the contrasts table. Raises ValueError when it does not stand there once."""
+    keys = {"method": method, "reference": reference, "benchmark": benchmark, "grader": grader}
+    rows = contrasts[(contrasts[list(keys)] == pd.Series(keys)).all(axis=1)]
+    if len(rows) != 1:
+        raise ValueError(f"contrasts hold {len(rows)} rows of {keys}, not one: rerun aggregate_scores")
+    return rows.iloc[0].to_dict()
+
+
+def accuracy(rows: pd.DataFrame, grader: str = "hendrycks") -> pd.Series:
+    """Accuracy by seed in [0, 1]: mean over answers per question, over questions, then unweighted over benchmarks."""
+    share = rows[GRADERS[grader]] / rows["n"]
+    by_benchmark = share.groupby([rows["seed"], rows["benchmark"]]).mean()
+    return by_benchmark.groupby(level="seed").mean()
+
+
+def per_answer(rows: pd.DataFrame, column: str) -> pd.Series:
+    """Sum of a count / answers by seed, pooled over the rows' benchmarks."""
+    sums = rows.groupby("seed")[[column, "n"]].sum()
+    return sums[column] / sums["n"]
+
+
+def response_tokens(rows: pd.DataFrame) -> pd.Series:
+    """Mean response length by seed in tokens, pooled over the rows' answers."""
+    total = (rows["tokens_mean"] * rows["n"]).groupby(rows["seed"]).sum()
+    return total / rows.groupby("seed")["n"].sum()
+
+
+def curve(
+    curves: pd.DataFrame, settings: dict, method: str, name: str, kind: str = "train", benchmark: str = ""
+) -> pd.DataFrame:
+    """One measured quantity: index `update`, a column per seed (NaN where null).
+
+    Raises NotMeasured for a method that is not configured, ValueError when a seed has no row of a quantity that every
+    update has (a NULLABLE one is then NaN).
+    """
+    end_update(settings, method)
+    rows = curves[
+        (curves["method"] == method)
+        & (curves["kind"] == kind)
+        & (curves["name"] == name)
+        & (curves["benchmark"] == benchmark)
+    ]
+    missing = [seed for seed in settings["seeds"] if seed not in set(rows["seed"])]
+    if missing and name not in NULLABLE:
+        raise ValueError(
+            f"curves hold no {kind} {name!r} (benchmark {benchmark!r}) of {method} for seeds {missing}: "
+            "rerun aggregate_scores with these seeds' histories"
+        )
+    table = rows.pivot(index="update", columns="seed", values="value").sort_index()
+    return table.reindex(columns=settings["seeds"]).astype(float)
+
+
+def pass_at_k(scores: pd.DataFrame, settings: dict, method: str, update: int, benchmark: str) -> pd.DataFrame:
+    """Rows of pass@K (Hendrycks) with a column `k`, every seed present. Raises ValueError when a seed is missing."""
+    rows = scores[
+        (scores["method"] == method)
+        & (scores["update"] == update)
+        & (scores["benchmark"] == benchmark)
+        & (scores["grader"] == "hendrycks")
+        & scores["metric"].str.startswith("pass@")
+        & scores["seed"].isin(settings["seeds"])
+    ]
+    rows = rows.assign(k=rows["metric"].str.removeprefix("pass@").astype(int)).sort_values(["seed", "k"])
+    if set(rows["seed"]) != set(settings["seeds"]):
+        raise ValueError(
+            f"scores hold no pass@k of {method} at update {update} on {benchmark} for every seed of "
+            f"{settings['seeds']}: evaluate that update and rerun aggregate_scores"
+        )
+    return rows

@@ -1,0 +1,133 @@
+"""Tasks over the GPUs of a job: one fresh process a GPU, each takes the next task when it has done one."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable
+from multiprocessing.connection import Connection, wait
+from typing import TypeVar
+
+from prerl.core.errors import UserError
+
+T = TypeVar("T")
+
+
+class WorkerError(UserError):
+    """A worker's own message, or that it was killed; finished tasks stay done."""
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this worker when its parent is gone, however that ended.
+
+    The pipe whose other end only the parent holds sends SIGIO when it closes. No thread could do this: a worker may be
+    in a call that holds the interpreter for hours. Nor PR_SET_PDEATHSIG: the parent may be a fork server there.
+    """
+    parent = multiprocessing.parent_process().sentinel
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(parent, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(parent, fcntl.F_SETFL, fcntl.fcntl(parent, fcntl.F_GETFL) | os.O_ASYNC)
+    if wait([parent], 0):  # gone before
+        raise SystemExit("the parent process has ended")
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs of this process as CUDA_VISIBLE_DEVICES names them; empty without a GPU."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    count = torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(i) for i in range(count)]
+
+
+def worker_environments(processes: int | None = None) -> list[dict[str, str]]:
+    """The environment of each worker: one a visible GPU, or `processes` of them, which share GPUs and threads."""
+    gpus = visible_gpus()
+    processes = processes or max(1, len(gpus))
+    threads = max(1, int(os.environ.get("OMP_NUM_THREADS", "1")) // processes)
+    return [
+        {"OMP_NUM_THREADS": str(threads)} | ({"CUDA_VISIBLE_DEVICES": gpus[i % len(gpus)]} if gpus else {})
+        for i in range(processes)
+    ]
+
+
+def run_on_workers(tasks: Iterable[T], work: Callable[[T], None], environments: list[dict[str, str]]) -> None:
+    """work(task) for every task, in one process for each of `environments` (variables added to its own), in order.
+
+    One environment: in this process. `work` and the tasks are pickled; each process keeps its own copy of `work` from
+    task to task. Raises WorkerError with the message of the first worker that fails; the others are killed.
+    """
+    pending = deque(tasks)
+    if len(environments) < 2 or len(pending) < 2:
+        for task in pending:
+            work(task)
+        return
+    workers: dict[Connection, multiprocessing.Process] = {}
+    try:
+        for environment in environments[: len(pending)]:
+            connection, process = _start(work, environment)
+            workers[connection] = process
+        while workers:
+            for connection in wait(list(workers)):
+                _answer(connection, workers[connection])
+                if pending:
+                    connection.send(pending.popleft())
+                else:
+                    _stop(workers.pop(connection))
+    finally:
+        for process in workers.values():
+            _stop(process)
+
+
+def _start(work: Callable, environment: dict[str, str]) -> tuple[Connection, multiprocessing.Process]:
+    """A spawned process: nothing of this one's CUDA or threads is in it."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+    before = dict(os.environ)
+    os.environ.update(environment)  # read when the child imports torch, before any code of ours runs there
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    theirs.close()
+    return ours, process
+
+
+def _stop(process: multiprocessing.Process) -> None:
+    """A worker holds nothing that is not written: it need not end by itself."""
+    process.kill()
+    process.join()
+
+
+def _answer(connection: Connection, process: multiprocessing.Process) -> None:
+    """Take a worker's report that it is free. Raises WorkerError where it failed or died."""
+    try:
+        fault = connection.recv()
+    except (EOFError, ConnectionResetError):
+        process.join()
+        fault = f"a worker ended with code {process.exitcode}: what it said stands above in this log"
+    if fault is not None:
+        raise WorkerError(fault)
+
+
+def _serve(connection: Connection, work: Callable[[T], None]) -> None:
+    """Worker: say that it is free, do the task that comes, until the other end closes."""
+    die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
+    connection.send(None)
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        try:
+            work(task)
+        except UserError as error:
+            connection.send(str(error))
+            return
+        connection.send(None)

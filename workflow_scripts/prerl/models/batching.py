@@ -1,0 +1,111 @@
+"""Micro-batches of rows, shared over ranks, and passes over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from transformers import PreTrainedModel
+
+from prerl.core.partition import balanced_partition
+from prerl.models.logprobs import response_logprobs
+from prerl.models.packing import packs_rows
+
+
+def pack_micro_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
+    """Row indices of micro-batches of at most `max_tokens` padded tokens, rows of like length together.
+
+    A single row longer than `max_tokens` gets a micro-batch of its own. Order: longest first.
+    """
+    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    batches: list[list[int]] = []
+    for row in order:
+        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
+            batches[-1].append(row)
+        else:
+            batches.append([row])
+    return batches
+
+
+NO_ROWS = ([[0]], [[0]])
+"""Contexts and responses of a micro-batch for a rank that has no row left."""
+
+
+def plan_micro_batches(lengths: list[int], max_tokens: int, ranks: int, packed: bool) -> list[list[list[int]]]:
+    """Row indices of each micro-batch of each rank, equally many micro-batches on every rank (none for no rows).
+
+    Padded: `pack_micro_batches` in turn. Packed: all micro-batches, over all ranks, of nearly equal token sums, in the
+    fewest steps that keep them within `max_tokens` (a longer row is alone). The last ones may be without a row.
+    """
+    if packed and lengths:
+        alone = sum(2 * length > max_tokens for length in lengths)  # no two of these go together
+        steps = -(-max(-(-sum(lengths) // max_tokens), alone) // ranks)
+        batches = balanced_partition(lengths, steps * ranks, equal_size=False)
+        while any(len(batch) > 1 and sum(lengths[row] for row in batch) > max_tokens for batch in batches):
+            steps += 1
+            batches = balanced_partition(lengths, steps * ranks, equal_size=False)
+        batches = [batch for batch in sorted(batches, key=lambda batch: -sum(lengths[i] for i in batch)) if batch]
+    else:
+        batches = pack_micro_batches(lengths, max_tokens)
+    batches += [[]] * (-len(batches) % ranks)
+    return [batches[rank::ranks] for rank in range(ranks)]
+
+
+def own_micro_batches(
+    model: torch.nn.Module,
+    accelerator: Accelerator,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    micro_batch_tokens: int,
+    rows: list[int] | None = None,
+) -> list[list[int]]:
+    """Of `rows` (default: all with a response) this process's share, in micro-batches.
+
+    An empty micro-batch is a pass over NO_ROWS: the other processes have rows then, and every pass is one of all.
+    """
+    rows = [row for row in (range(len(responses)) if rows is None else rows) if responses[row]]
+    lengths = [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
+    shares = plan_micro_batches(lengths, micro_batch_tokens, accelerator.num_processes, packs_rows(model))
+    return [[rows[i] for i in batch] for batch in shares[accelerator.process_index]]
+
+
+def row_logprobs(
+    model: PreTrainedModel,
+    accelerator: Accelerator,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    temperature: float,
+    micro_batch_tokens: int,
+) -> list[torch.Tensor]:
+    """Log-probs of each row's response, one CPU tensor [tokens] a row, in row order; see `score_rows`."""
+
+    def score(contexts: list[list[int]], responses: list[list[int]]) -> torch.Tensor:
+        return response_logprobs(model, contexts, responses, temperature)
+
+    return score_rows(model, accelerator, score, contexts, responses, micro_batch_tokens)
+
+
+def score_rows(
+    model: torch.nn.Module,
+    accelerator: Accelerator,
+    score: Callable[[list[list[int]], list[list[int]]], torch.Tensor],
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    micro_batch_tokens: int,
+) -> list[torch.Tensor]:
+    """What `score`, a pass of `model`, gives for each response token: one CPU tensor [tokens] a row, in row order.
+
+    score(contexts, responses) is flat [N], row after row. The processes share the micro-batches; all get all rows.
+    """
+    result = {row: torch.zeros(0) for row, response in enumerate(responses) if not response}
+    for batch in own_micro_batches(model, accelerator, contexts, responses, micro_batch_tokens):
+        if not batch:
+            score(*NO_ROWS)
+            continue
+        scores_N = score([contexts[row] for row in batch], [responses[row] for row in batch]).cpu()
+        result.update(zip(batch, scores_N.split([len(responses[row]) for row in batch]), strict=True))
+    if accelerator.num_processes > 1:
+        result = dict(gather_object(list(result.items())))
+    return [result[row] for row in range(len(responses))]

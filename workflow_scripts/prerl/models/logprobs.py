@@ -1,0 +1,144 @@
+"""Log-probabilities of responses, log P(y|x) and log P(y), without a logits tensor of batch x length x vocabulary.
+
+Shapes: B rows of a micro-batch, T padded tokens, N response tokens of the micro-batch (flat, row after row), D hidden
+width, V vocabulary. A row is a context (the prompt, or the prefix token alone) and a response, both lists of token ids.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from prerl.core.constants import CHUNK_LOGITS
+from prerl.core.errors import UserError
+from prerl.models.packing import packed_options, packed_starts, packs_rows
+from prerl.models.sharding import gathered
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Per response token, flat [N]: log-prob (nats), entropy of the predicted distribution (nats), most likely id."""
+
+    logprobs: torch.Tensor
+    entropies: torch.Tensor
+    top_ids: torch.Tensor
+
+
+def response_hidden(
+    model: torch.nn.Module, contexts: list[list[int]], responses: list[list[int]], pad_id: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Hidden states that predict each response token: ([N, D], target ids [N] int64).
+
+    Position 0 is the first context token, the last context token predicts the first response token. Rows are packed
+    where the model is set to that (models.packing). Otherwise they are padded on the right; attention is causal, so
+    padding is never seen and no mask is needed.
+    """
+    if any(not context or not response for context, response in zip(contexts, responses, strict=True)):
+        raise ValueError("every row needs a context and a response of at least one token: leave empty responses out")
+    lengths = [len(context) + len(response) - 1 for context, response in zip(contexts, responses, strict=True)]
+    device = next(model.parameters()).device
+    if packs_rows(model):
+        shape, starts, options = (1, sum(lengths)), packed_starts(lengths), packed_options(lengths, device)
+    else:
+        shape, options = (len(lengths), max(lengths)), {}
+        starts = [row * max(lengths) for row in range(len(lengths))]
+    input_ids_BT = torch.full(shape, pad_id, dtype=torch.long)
+    predicting = torch.zeros(shape, dtype=torch.bool)
+    for start, length, context, response in zip(starts, lengths, contexts, responses, strict=True):
+        input_ids_BT.view(-1)[start : start + length] = torch.tensor((context + response)[:-1])
+        predicting.view(-1)[start + len(context) - 1 : start + length] = True
+    hidden_BTD = model.get_decoder()(input_ids=input_ids_BT.to(device), use_cache=False, **options).last_hidden_state
+    targets_N = torch.tensor([token for response in responses for token in response], device=device)
+    return hidden_BTD[predicting.to(device)], targets_N
+
+
+class ChunkedLogprobs(torch.autograd.Function):
+    """Log-probs [N] of targets from hidden states [N, D] and head weights [V, D], `chunk` tokens at a time.
+
+    Logits are made again in the backward pass. The gradient of the weights is summed over chunks in float32 and then
+    rounded to their dtype once, as in one product over all tokens.
+    """
+
+    @staticmethod
+    def forward(ctx, hidden_ND, weight_VD, targets_N, temperature, chunk):
+        """See the class."""
+        logprobs, normalisers = [], []
+        for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
+            logits_NV = (hidden @ weight_VD.T).float().div_(temperature)
+            normalisers.append(logits_NV.logsumexp(dim=1))
+            logprobs.append(logits_NV.gather(1, targets[:, None])[:, 0] - normalisers[-1])
+        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, torch.cat(normalisers))
+        ctx.temperature, ctx.chunk = temperature, chunk
+        return torch.cat(logprobs)
+
+    @staticmethod
+    def backward(ctx, gradient_N):
+        """d logprob / d logit = (target? - probability) / temperature."""
+        hidden_ND, weight_VD, targets_N, normalisers_N = ctx.saved_tensors
+        gradient_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+        gradients_ND = []
+        for hidden, targets, normalisers, gradient in zip(
+            *(tensor.split(ctx.chunk) for tensor in (hidden_ND, targets_N, normalisers_N, gradient_N)), strict=True
+        ):
+            scale = (gradient / ctx.temperature)[:, None]
+            logits_NV = (hidden @ weight_VD.T).float().div_(ctx.temperature)
+            logits_NV.sub_(normalisers[:, None]).exp_().mul_(-scale).scatter_add_(1, targets[:, None], scale)
+            gradient_NV = logits_NV.to(weight_VD.dtype)
+            gradients_ND.append(gradient_NV @ weight_VD)
+            gradient_VD += gradient_NV.T @ hidden
+        return torch.cat(gradients_ND), gradient_VD.to(weight_VD.dtype), None, None, None
+
+
+def response_logprobs(
+    model: torch.nn.Module,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    temperature: float = 1.0,
+    chunk_logits: int | None = None,
+) -> torch.Tensor:
+    """Log-probs of the response tokens, flat [N] float32, row after row; differentiable.
+
+    Temperature divides the logits (as the sampler does); the log-softmax is in float32. Where the micro-batch has more
+    than `chunk_logits` logits (default: CHUNK_LOGITS of the device) they are made chunk by chunk, and again in the
+    backward pass. All processes of a sharded model must call it together.
+    """
+    return gathered(model, lambda: _response_logprobs(model, contexts, responses, temperature, chunk_logits))
+
+
+def _response_logprobs(model, contexts, responses, temperature, chunk_logits) -> torch.Tensor:
+    hidden_ND, targets_N = response_hidden(model, contexts, responses)
+    head = model.get_output_embeddings()
+    chunk = chunk_tokens(model, hidden_ND.device, chunk_logits)
+    if len(targets_N) <= chunk:
+        logits_NV = head(hidden_ND).float() / temperature
+        return logits_NV.gather(1, targets_N[:, None])[:, 0] - logits_NV.logsumexp(dim=1)
+    if head.bias is not None:
+        raise UserError("the model's output layer has a bias, which the chunked log-softmax does not know: use another")
+    return ChunkedLogprobs.apply(hidden_ND, head.weight, targets_N, temperature, chunk)
+
+
+def chunk_tokens(model: torch.nn.Module, device: torch.device, chunk_logits: int | None = None) -> int:
+    """Tokens whose logits exist at a time."""
+    return max(1, (chunk_logits or CHUNK_LOGITS[device.type]) // model.config.vocab_size)
+
+
+@torch.no_grad()
+def token_statistics(
+    model: torch.nn.Module,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    temperature: float = 1.0,
+    chunk_logits: int | None = None,
+) -> TokenStatistics:
+    """Log-prob, entropy and most likely id at every response token (no gradient)."""
+    hidden_ND, targets_N = response_hidden(model, contexts, responses)
+    head = model.get_output_embeddings()
+    chunk = chunk_tokens(model, hidden_ND.device, chunk_logits)
+    logprobs, entropies, top_ids = [], [], []
+    for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
+        logprobs_NV = (head(hidden).float() / temperature).log_softmax(dim=1)
+        logprobs.append(logprobs_NV.gather(1, targets[:, None])[:, 0])
+        entropies.append(-(logprobs_NV.exp() * logprobs_NV).sum(dim=1))
+        top_ids.append(logprobs_NV.argmax(dim=1))
+    return TokenStatistics(torch.cat(logprobs), torch.cat(entropies), torch.cat(top_ids))

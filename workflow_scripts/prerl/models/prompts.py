@@ -1,0 +1,129 @@
+"""Prompts as token ids: chat template, truncation, and the prefix token that stands for the prompt in log P(y).
+
+Token ids are made here once and never decoded and re-encoded later.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from prerl.core.errors import UserError
+
+
+class PromptError(UserError):
+    """Prompt settings that do not fit the model; the message names the key, the value and the remedy."""
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How a problem becomes a prompt (config.yaml, block `prompt`).
+
+    system: system message, or None for no system turn. enable_thinking: passed to the chat template. prefix_token: the
+    token P(y) is conditioned on (official: 151644, Qwen's `<|im_start|>`; verl/trainer/ppo/ray_trainer.py 1180-1227).
+    max_prompt_tokens: longer prompts lose tokens on the left (official `data.truncation='left'`, 1024).
+    """
+
+    system: str | None
+    enable_thinking: bool
+    prefix_token: str
+    max_prompt_tokens: int
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a transformers folder. Raises PromptError where the folder has none or that has no EOS token."""
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise PromptError(f"{folder} holds no tokenizer (tokenizer.json): fetch or save the model folder again, whole")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if tokenizer.eos_token_id is None:
+        raise PromptError(f"{folder}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json")
+    return tokenizer
+
+
+def end_token_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that end a response, the tokenizer's EOS first, then the others of the folder's generation_config.json.
+
+    Qwen3 names `<|im_end|>` and `<|endoftext|>` there. The official code ends, and masks, responses at both: its vLLM
+    adds the ids of generation_config to the stop tokens, and verl's response mask is cut by the same list.
+    """
+    file = folder / "generation_config.json"
+    named = json.loads(file.read_bytes()).get("eos_token_id") if file.is_file() else None
+    others = named if isinstance(named, list) else [] if named is None else [named]
+    return list(dict.fromkeys([tokenizer.eos_token_id, *others]))
+
+
+def prefix_token_id(tokenizer: PreTrainedTokenizerBase, prefix_token: str) -> int:
+    """Id of the prefix token, checked to be one known token that survives a round trip.
+
+    Raises PromptError where the tokenizer does not hold `prefix_token` as one token.
+    """
+    ids = tokenizer.encode(prefix_token, add_special_tokens=False)
+    if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids[0]) != prefix_token:
+        raise PromptError(
+            f"prompt.prefix_token {prefix_token!r} is {ids} in this tokenizer, not one token; "
+            "name a special token of the model, such as '<|im_start|>' for Qwen3"
+        )
+    return ids[0]
+
+
+def chat_text(
+    tokenizer: PreTrainedTokenizerBase,
+    problem: str,
+    settings: PromptSettings,
+    answer: str | None = None,
+    opened: bool = True,
+) -> str:
+    """One problem by the chat template, with its answer if there is one; `opened`: a new assistant turn follows."""
+    turns = [] if settings.system is None else [{"role": "system", "content": settings.system}]
+    turns.append({"role": "user", "content": problem})
+    if answer is not None:
+        turns.append({"role": "assistant", "content": answer})
+    return tokenizer.apply_chat_template(
+        turns, tokenize=False, add_generation_prompt=opened, enable_thinking=settings.enable_thinking
+    )
+
+
+def _prompt_ids(tokenizer: PreTrainedTokenizerBase, problem: str, settings: PromptSettings) -> list[int]:
+    """The whole prompt of one problem."""
+    return tokenizer(chat_text(tokenizer, problem, settings), add_special_tokens=False)["input_ids"]
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, problems: list[str], settings: PromptSettings
+) -> list[list[int]]:
+    """Prompt token ids of each problem: system and user turn, then the opened assistant turn of the chat template.
+
+    With Qwen3's template and `enable_thinking=False` the prompt ends in an empty think block, which so belongs to x.
+    Truncation keeps the right end, and the job's log says how many prompts it cut. See check_lengths for limits that
+    leave nothing of a problem.
+    """
+    limit = settings.max_prompt_tokens
+    prompts = [_prompt_ids(tokenizer, problem, settings) for problem in problems]
+    cut = sum(len(prompt) > limit for prompt in prompts)
+    if cut:
+        print(f"{cut} of {len(problems)} prompts lose their left end: prompt.max_prompt_tokens is {limit}", flush=True)
+    return [prompt[-limit:] for prompt in prompts]
+
+
+def check_lengths(
+    tokenizer: PreTrainedTokenizerBase, held_tokens: int, settings: PromptSettings, max_new_tokens: int
+) -> None:
+    """Raises PromptError where a prompt could hold nothing of its problem, or prompt and answer more than the model.
+
+    held_tokens: the model's max_position_embeddings. Said before anything is sampled.
+    """
+    limit = settings.max_prompt_tokens
+    fixed = len(_prompt_ids(tokenizer, "", settings))
+    if limit <= fixed:
+        raise PromptError(
+            f"prompt.max_prompt_tokens: {limit} leaves a problem no room, system message and chat template alone take "
+            f"{fixed} tokens; raise it"
+        )
+    if limit + max_new_tokens > held_tokens:
+        raise PromptError(
+            f"prompt.max_prompt_tokens: {limit} and max_new_tokens: {max_new_tokens} are together more than the "
+            f"{held_tokens} tokens of the model (max_position_embeddings of its config.json); lower one of them"
+        )

@@ -1,0 +1,44 @@
+"""The code of a job: its script and every module of the library that it imports, read from the syntax trees.
+
+Snakemake sees no import of a script, so rules take these files as inputs: an edit reruns the job, a touch does not. The
+packages' __init__.py hold a docstring and nothing else (tested), so they are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+SCRIPTS = Path(__file__).parents[2]
+
+
+@cache
+def direct_imports(file: Path) -> frozenset[Path]:
+    """Files of the library named in the import statements of `file`, at any depth of it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    files = (SCRIPTS / f"{name.replace('.', '/')}.py" for name in names if name.startswith("prerl."))
+    return frozenset(file for file in files if file.is_file())
+
+
+@cache
+def imported_files(file: Path) -> frozenset[Path]:
+    """Files of the library that `file` imports, directly or through another."""
+    found: set[Path] = set()
+    pending = set(direct_imports(file))
+    while pending:
+        module = pending.pop()
+        found.add(module)
+        pending |= direct_imports(module) - found
+    return frozenset(found)
+
+
+def code_files(script: str) -> list[str]:
+    """`workflow_scripts/{script}.py`, then its modules in alphabetical order, as paths from the project's root."""
+    files = [SCRIPTS / f"{script}.py", *sorted(imported_files(SCRIPTS / f"{script}.py"))]
+    return [file.relative_to(SCRIPTS.parent).as_posix() for file in files]

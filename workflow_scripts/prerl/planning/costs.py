@@ -1,0 +1,266 @@
+"""GPU-hours, wall time and disk of every job by formula, before anything has run. Pure Python, no torch.
+
+    seconds = start + FLOPs / (peak x utilisation x GPUs) + decoding steps x seconds of a step
+
+A constant marked D is our assumption, M was measured in a run of the miniature (two cores, docs/benchmarks.md), S is
+from the maker's data sheet. No constant for a GPU has been measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from prerl.config.checks import questions_of
+from prerl.config.methods import Method, scheduled_updates
+from prerl.config.shapes import Shape, shape_of
+from prerl.core.constants import BASE, GIB
+
+ANSWER_SHARE = 0.3  # mean answer over the longest allowed. M: 0.29 in training, 0.33 in evaluation; D elsewhere
+PROMPT_SHARE, PROMPT_TOKENS = 0.5, 200  # mean prompt: half the longest allowed, 200 at most. D
+COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows whose advantage counts. M; D elsewhere
+SHARD_ROWS = 1024  # answers of a GPU in one wave of decoding: prerl.core.constants.SHARD_ROWS of vLLM
+TOKEN_BYTES = 10  # D: id, log-prob and text of a sampled token, compressed
+# answers a second and process: distinct ones through math-verify (M: docs/benchmarks.md), repeated ones (M)
+GRADED_PER_S = {"file": 240, "generated": 3000}
+COUNTED_PER_S = 5000  # M: answers of the miniature; D for longer ones
+DOWNLOAD_BYTES_PER_S = 1e8  # D
+DISK_BYTES_PER_S = 1e9  # D
+HOST_BYTES_PER_S = 2e10  # D: between GPU and host memory
+DOCUMENT_TOKENS = 60  # of the miniature's corpus. M
+SHORT_JOB_S = 4.0  # aggregation, figures, tables, report, data. M; more with the answers, see _short
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Speed of what a job computes on: FLOPs a second in training and in sampling, with utilisation, of one device.
+
+    step_s: one decoding step, however few rows; row_s: one pass over a single row; update_s: an update's fixed part.
+    """
+
+    training: float
+    sampling: float
+    float32: float
+    start_s: float
+    step_s: float
+    row_s: float
+    update_s: float
+
+
+CPU = Machine(training=4.5e10, sampling=2.0e10, float32=4.5e10, start_s=5, step_s=1.6e-3, row_s=6e-3, update_s=0.02)
+"""One core of the machine of docs/benchmarks.md (M)."""
+FLOAT32_SHARE = 1 / 15
+"""float32 without tensor cores over dense bfloat16, H100 (S: 67 and 989 TFLOPs)."""
+
+
+def gpu_machine(tflops: float) -> Machine:
+    """A card of `tflops` dense bfloat16 TFLOPs at utilisations of 0.35 in training and 0.06 in sampling (D)."""
+    peak = tflops * 1e12
+    return Machine(0.35 * peak, 0.06 * peak, 0.35 * FLOAT32_SHARE * peak, 120, 0.01, 0.5, 10)
+
+
+@dataclass(frozen=True)
+class JobCost:
+    """What one job takes. gpus: held for all of wall_s, 0 on CPUs; disk_gib: what it leaves, its state included."""
+
+    gpus: int
+    wall_s: float
+    disk_gib: float
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPUs times hours."""
+        return self.gpus * self.wall_s / 3600
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A job of rule `rule` and what its formula reads."""
+
+    rule: str
+    wildcards: Mapping[str, str]
+    block: Mapping
+    methods: Mapping[str, Method]
+
+    @property
+    def shape(self) -> Shape:
+        return shape_of(self.block["models"][self.wildcards["model"]])
+
+    @property
+    def gpus(self) -> int:
+        return self.block["resources"].get(self.rule, {}).get("gpu", 0)
+
+    @property
+    def machine(self) -> Machine:
+        card = self.block["hardware"].get("gpu")
+        return gpu_machine(card["tflops"]) if self.gpus and card else CPU
+
+    @property
+    def prompt_tokens(self) -> float:
+        return min(PROMPT_SHARE * self.block["prompt"]["max_prompt_tokens"], PROMPT_TOKENS)
+
+    def cost(self, seconds: float, gib: float = 0.0) -> JobCost:
+        return JobCost(self.gpus, seconds, gib)
+
+    @property
+    def evaluated(self) -> int:
+        """Answers of the job's method and seed: updates x questions x samples."""
+        method = self.wildcards["method"]
+        updates = 1 if method == BASE else len(self.methods[method].evaluated_updates)
+        questions = sum(questions_of(benchmark) for benchmark in self.block["data"]["benchmarks"].values())
+        return updates * questions * self.block["evaluation"]["samples"]
+
+
+def sampling_seconds(job: _Job, rows: float, prompts: float, max_new_tokens: int, at_once: int) -> float:
+    """Seconds to sample `rows` answers to `prompts` prompts (read once each), `at_once` rows of a job together."""
+    answer, prompt = ANSWER_SHARE * max_new_tokens, job.prompt_tokens
+    flops = job.shape.forward_flops(rows * answer, 2 * prompt + answer, rows * answer)
+    flops += job.shape.forward_flops(prompts * prompt, prompt, prompts)
+    steps = math.ceil(rows / at_once) * max_new_tokens
+    return flops / (job.machine.sampling * max(job.gpus, 1)) + steps * job.machine.step_s
+
+
+def _rows_at_once(job: _Job) -> int:
+    return max(job.gpus, 1) * (SHARD_ROWS if job.gpus else job.block["rollouts"]["batch_rows"])
+
+
+def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) -> float:
+    """Seconds of one training update: sampling, measuring both spaces, the pass with gradient, the step."""
+    block, shape = job.block, job.shape
+    prompts, group = block["training"]["prompts_per_update"], block["rollouts"]["samples_per_prompt"]
+    longest = block["rollouts"]["max_new_tokens"]
+    answer, rows = ANSWER_SHARE * longest, prompts * group
+    seconds = sampling_seconds(job, rows, prompts, longest, _rows_at_once(job)) + job.machine.update_s
+    measured = prompts * block["training"]["measured_samples_per_prompt"]
+    counting = COUNTING_SHARE[samples] * rows
+    context = job.prompt_tokens if space == "posttrain" else 1
+    flops = shape.training_flops(counting * (context + answer), context + answer, counting * answer)
+    if critic:  # its values for all rows, then its own pass with gradient; nearly the policy's size
+        flops += flops + shape.forward_flops(rows * (context + answer), context + answer, 0)
+    flops *= 4 / 3 if job.gpus else 1  # with activation checkpointing the forward pass is made twice
+    for measured_context in (job.prompt_tokens, 1):
+        length = measured_context + answer
+        flops += shape.forward_flops(measured * length, length, measured * answer)
+    return seconds + flops / (job.machine.training * max(job.gpus, 1))
+
+
+def _train_policy(job: _Job) -> JobCost:
+    block, method = job.block, job.methods[job.wildcards["method"]]
+    phase = method.phases[-1].settings
+    critic = phase.advantages == "gae"
+    updates = method.updates - method.trunk_update
+    seconds = job.machine.start_s + updates * update_seconds(job, phase.space, phase.samples, critic)
+    questions = sum(questions_of(block["data"]["benchmarks"][name]) for name in block["validation"]["benchmarks"])
+    validations = len(scheduled_updates(block["validation"]["schedule"], method))
+    rows, longest = questions * block["validation"]["samples"], block["validation"]["max_new_tokens"]
+    seconds += validations * sampling_seconds(job, rows, questions, longest, _rows_at_once(job))
+    saves = updates / block["training"]["checkpoint_every"] + len(method.kept_updates)
+    seconds += saves * 12 * job.shape.parameters / DISK_BYTES_PER_S
+    # the state: weights and moments in float32 of every kept update and of one more; what is published links to it
+    numbers = job.shape.parameters + (job.shape.critic_parameters if critic else 0)
+    return job.cost(seconds, 12 * numbers * (len(method.kept_updates) + 1) / GIB)
+
+
+def _generate_samples(job: _Job) -> JobCost:
+    evaluation, rows = job.block["evaluation"], job.evaluated
+    seconds = sampling_seconds(
+        job, rows, rows / evaluation["samples"], evaluation["max_new_tokens"], _rows_at_once(job)
+    )
+    tokens = rows * ANSWER_SHARE * evaluation["max_new_tokens"]
+    return job.cost(job.machine.start_s + seconds, 2 * tokens * TOKEN_BYTES / GIB)  # shards of the state, and the whole
+
+
+def _evaluate_ood(job: _Job) -> JobCost:
+    """One answer to each question of the tasks that are run; the prompt grows with its examples."""
+    ood = job.block["ood"]
+    tasks = [task for task in ood["tasks"].values() if ood["run_generated_code"] or not task["runs_code"]]
+    if not tasks:
+        return job.cost(SHORT_JOB_S)
+    rows, longest = sum(task["questions"] for task in tasks), ood["generation"]["max_new_tokens"]
+    seconds = sampling_seconds(job, rows, rows, longest, _rows_at_once(job))
+    examples = sum(task["questions"] * task["few_shot"] for task in tasks) * PROMPT_TOKENS
+    seconds += job.shape.forward_flops(examples, 0, 0) / (job.machine.sampling * max(job.gpus, 1))
+    return job.cost(job.machine.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
+
+
+def _sample_rollouts(job: _Job) -> JobCost:
+    alignment, longest = job.block["alignment"], job.block["rollouts"]["max_new_tokens"]
+    rows = alignment["questions"] * alignment["rollouts_per_question"]
+    seconds = sampling_seconds(job, rows, alignment["questions"], longest, _rows_at_once(job))
+    return job.cost(job.machine.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
+
+
+def _measure_gradient_alignment(job: _Job) -> JobCost:
+    """Four gradients and two passes without one a rollout, row by row, in float32 on one device."""
+    alignment, answer = job.block["alignment"], ANSWER_SHARE * job.block["rollouts"]["max_new_tokens"]
+    rows = alignment["questions"] * alignment["rollouts_per_question"]
+    with_prompt = job.prompt_tokens + answer
+    flops = job.shape.training_flops(answer + 3 * with_prompt, with_prompt, 4 * answer)
+    flops += job.shape.forward_flops(answer + with_prompt, with_prompt, 2 * answer)
+    moved = 10 * 4 * job.shape.parameters if job.gpus else 0  # four gradients to the host, three pairs back
+    seconds = flops / job.machine.float32 + 6 * job.machine.row_s + moved / HOST_BYTES_PER_S
+    return job.cost(job.machine.start_s + rows * seconds)
+
+
+def _pretrain_miniature_model(job: _Job) -> JobCost:
+    training = job.block["models"][job.wildcards["model"]]["generated"]["pretraining"]
+    tokens = training["updates"] * training["batch_documents"] * DOCUMENT_TOKENS
+    flops = job.shape.training_flops(tokens, DOCUMENT_TOKENS, tokens)
+    return job.cost(job.machine.start_s + flops / job.machine.training, 4 * job.shape.parameters / GIB)
+
+
+def _download_model(job: _Job) -> JobCost:
+    size = 2 * job.shape.parameters
+    return job.cost(size / DOWNLOAD_BYTES_PER_S, size / GIB)
+
+
+def _reincarnate_policy(job: _Job) -> JobCost:
+    return job.cost(12 * job.shape.parameters / DISK_BYTES_PER_S)  # reads the checkpoint to verify it, links its files
+
+
+def _grade_samples(job: _Job) -> JobCost:
+    kind = "generated" if any("generated" in data for data in job.block["data"]["benchmarks"].values()) else "file"
+    return job.cost(0.5 + job.evaluated / GRADED_PER_S[kind] / job.block["grading"]["processes"])
+
+
+def _count_thoughts(job: _Job) -> JobCost:
+    return job.cost(0.3 + job.evaluated / COUNTED_PER_S)
+
+
+def _short(job: _Job) -> JobCost:
+    """Aggregation and what is drawn: seconds, and at other scales in proportion to the bootstrap's work (D)."""
+    return job.cost(SHORT_JOB_S * max(1.0, job.block["statistics"]["resamples"] / 2000))
+
+
+_FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
+    "train_policy": _train_policy,
+    "generate_samples": _generate_samples,
+    "evaluate_ood": _evaluate_ood,
+    "sample_rollouts": _sample_rollouts,
+    "measure_gradient_alignment": _measure_gradient_alignment,
+    "pretrain_miniature_model": _pretrain_miniature_model,
+    "download_model": _download_model,
+    "reincarnate_policy": _reincarnate_policy,
+    "grade_samples": _grade_samples,
+    "count_thoughts": _count_thoughts,
+}
+
+
+def job_cost(rule: str, wildcards: Mapping[str, str], block: Mapping, methods: Mapping[str, Method]) -> JobCost:
+    """Cost of one job by its rule's formula; every rule without one is a short job without a model.
+
+    wildcards: the job's (model, method, seed …). block: the scale's block of config.yaml as read_config gives it;
+    methods: resolve_methods(block).
+    """
+    return _FORMULAS.get(rule, _short)(_Job(rule, wildcards, block, methods))
+
+
+def stage_costs(
+    jobs: Iterable[tuple[str, Mapping[str, str]]], block: Mapping, methods: Mapping[str, Method]
+) -> dict[str, list[JobCost]]:
+    """Rule -> cost of each of its jobs. jobs: (rule, wildcards), as a dry run names them."""
+    costs: dict[str, list[JobCost]] = {}
+    for rule, wildcards in jobs:
+        costs.setdefault(rule, []).append(job_cost(rule, wildcards, block, methods))
+    return costs

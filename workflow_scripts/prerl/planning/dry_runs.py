@@ -1,0 +1,85 @@
+"""The plan that a dry run of snakemake prints, job by job: what budget.py, preflight.py and show_progress.py read."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from snakemake.utils import update_config
+
+from prerl.config.scales import deep_merge, read_config
+from prerl.core.errors import UserError
+
+SCHEMA = Path(__file__).parents[3] / "rules/config.schema.yaml"
+RULE = re.compile(r"^(?:local)?rule (\w+):$")
+FIELD = re.compile(r"^    (input|output|benchmark|wildcards|resources): (.*)$")
+NEXT_KEY = re.compile(r", (?=\w+=)")
+
+
+@dataclass
+class PlannedJob:
+    """One job: its rule, wildcards and resources by name, files."""
+
+    rule: str
+    wildcards: dict[str, str] = field(default_factory=dict)
+    resources: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    benchmark: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from the other jobs of the workflow."""
+        return self.rule, *self.wildcards.values()
+
+
+def planned_jobs(dry_run: str) -> list[PlannedJob]:
+    """The jobs in the output of `snakemake -n`, in its order: 'rule NAME:', then indented 'field: value' lines."""
+    jobs: list[PlannedJob] = []
+    for line in dry_run.splitlines():
+        if found := RULE.match(line):
+            jobs.append(PlannedJob(found[1]))
+        elif found := FIELD.match(line):
+            name, value = found.groups()
+            if name in ("wildcards", "resources"):
+                setattr(jobs[-1], name, dict(part.split("=", 1) for part in NEXT_KEY.split(value)))
+            elif name == "benchmark":
+                jobs[-1].benchmark = value
+            else:
+                setattr(jobs[-1], f"{name}s", tuple(value.split(", ")))
+    return jobs
+
+
+class DryRunError(UserError):
+    """Snakemake made no plan; `said` is what it printed."""
+
+    def __init__(self, said: str) -> None:
+        super().__init__(f"no plan could be made:\n{said}")
+        self.said = said
+
+
+def dry_run(arguments: list[str], targets: list[str], *options: str) -> str:
+    """What `snakemake -n` prints for `targets`, under the arguments of a command and further options.
+
+    Neither submits nor makes anything, nor heeds the lock of the snakemake that it is called by. Raises DryRunError.
+    """
+    command = ["snakemake", *arguments, "--dry-run", "--nolock", "--quiet", "host", *options, "--", *targets]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if done.returncode:
+        raise DryRunError(done.stdout.strip())
+    return done.stdout
+
+
+def planned_block(configfiles: list[str], scale: str, jobs: list[PlannedJob]) -> dict:
+    """The scale's block of the config files, with the plan's GPUs: a profile's `set-resources` may differ."""
+    config: dict = {}
+    for file in configfiles:
+        update_config(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")))
+    block = read_config(config | {"scale": scale}, SCHEMA)
+    gpus = {job.rule: {"gpu": int(job.resources["gpu"])} for job in jobs if "gpu" in job.resources}
+    return deep_merge(block, {"resources": gpus})

@@ -1,0 +1,387 @@
+"""The paper's claims as scalars: one finite number per seed, its contrast, its null and the verdict.
+
+docs/claims.md is the contract; this module is its code. Accuracies are Hendrycks-graded, differences are in percentage
+points, ratios are measured as natural logarithms per seed and reported as ratios.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from prerl.core.constants import BASE
+from prerl.core.statistics import Interval, log_count_ratio, t_interval
+from prerl.evaluation import results
+from prerl.evaluation.contrasts import by_question, paired_question_bootstrap
+from prerl.evaluation.results import SWEEP_BEST, NotMeasured
+
+COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
+POINTS = 100.0
+COLLAPSE_SHARE = 150 / 348  # the paper's "about update 150" of its 348 updates
+SOLVED_WINDOW = 5
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the claims are computed from. Dictionaries are keyed by model, `alignment` has columns model and seed."""
+
+    settings: dict
+    questions: dict[str, pd.DataFrame]
+    scores: dict[str, pd.DataFrame]
+    curves: dict[str, pd.DataFrame]
+    ood: dict[str, pd.DataFrame]  # answers to the out-of-distribution questions, prerl.evaluation.ood_scores
+    alignment: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """One value per seed; `n` answers (rollouts, prompts) entered it over all arms and seeds.
+
+    `arms`: for a difference of accuracies, both sides' accuracies by question (`contrasts.by_question`), else None.
+    """
+
+    values: pd.Series
+    n: int
+    arms: tuple[pd.Series, pd.Series] | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of the claims table. `side` is the paper's side of `null`; `paper_number` is None when not comparable."""
+
+    name: str
+    measure: Callable[[Evidence], Scalar]
+    side: str
+    null: float
+    paper_value: str
+    grade: str
+    paper_number: float | None
+    is_ratio: bool = False
+
+
+def _first_model(evidence: Evidence) -> str:
+    return evidence.settings["models"][0]
+
+
+def _answers(evidence: Evidence, model: str, method: str, update: int, benchmarks: list[str]) -> pd.DataFrame:
+    return results.evaluated(evidence.questions[model], evidence.settings, method, update, benchmarks)
+
+
+def _end_answers(evidence: Evidence, model: str, method: str, benchmarks: list[str]) -> pd.DataFrame:
+    return _answers(evidence, model, method, results.end_update(evidence.settings, method), benchmarks)
+
+
+def _points(arm: pd.DataFrame, reference: pd.DataFrame) -> Scalar:
+    """Paired accuracy difference of two sets of answers, percentage points by seed."""
+    difference = POINTS * (results.accuracy(arm) - results.accuracy(reference))
+    return Scalar(
+        difference, int(arm["n"].sum() + reference["n"].sum()), arms=(by_question(arm), by_question(reference))
+    )
+
+
+def _end_difference(
+    evidence: Evidence, arm: str, reference: str, benchmarks: list[str], model_index: int = 0
+) -> Scalar:
+    models = evidence.settings["models"]
+    if model_index >= len(models):
+        raise NotMeasured(f"this scale has {len(models)} model(s)")
+    model = models[model_index]
+    return _points(_end_answers(evidence, model, arm, benchmarks), _end_answers(evidence, model, reference, benchmarks))
+
+
+def alignment_cosine(evidence: Evidence) -> Scalar:
+    """Mean over rollouts of the cosine of ∇log P(y|x) and ∇log P(y)."""
+    rows = evidence.alignment[evidence.alignment["model"] == _first_model(evidence)]
+    if rows.empty:
+        raise NotMeasured("no gradient alignment at this scale")
+    return Scalar(rows.groupby("seed")["cosine"].mean(), len(rows))
+
+
+def _thought_ratio(evidence: Evidence, column: str) -> Scalar:
+    """log of thoughts per answer, NSR-PreRL at the reference update against the base, +0.5 in both counts."""
+    model, main = _first_model(evidence), evidence.settings["main_benchmarks"]
+    after = _answers(evidence, model, "nsr_prerl", evidence.settings["reference_updates"]["nsr"], main)
+    before = _answers(evidence, model, BASE, 0, main)
+    sums = [rows.groupby("seed")[[column, "n"]].sum() for rows in (after, before)]
+    ratios = {
+        seed: log_count_ratio(sums[0].loc[seed, column], sums[1].loc[seed, column])
+        - math.log(sums[0].loc[seed, "n"] / sums[1].loc[seed, "n"])
+        for seed in evidence.settings["seeds"]
+    }
+    return Scalar(pd.Series(ratios), int(after["n"].sum() + before["n"].sum()))
+
+
+def transitions(evidence: Evidence) -> Scalar:
+    """log ratio of transition thoughts per answer."""
+    return _thought_ratio(evidence, "transitions")
+
+
+def reflections(evidence: Evidence) -> Scalar:
+    """log ratio of reflection thoughts per answer."""
+    return _thought_ratio(evidence, "reflections")
+
+
+def nsr_fast(evidence: Evidence) -> Scalar:
+    """accuracy(NSR-PreRL at 20) − accuracy(GRPO at 60), both updates from `reference_updates`."""
+    model, main = _first_model(evidence), evidence.settings["main_benchmarks"]
+    at = evidence.settings["reference_updates"]
+    return _points(
+        _answers(evidence, model, "nsr_prerl", at["nsr"], main), _answers(evidence, model, "grpo", at["rl"], main)
+    )
+
+
+def _validation(evidence: Evidence, method: str) -> pd.DataFrame:
+    curves = evidence.curves[_first_model(evidence)]
+    return results.curve(curves, evidence.settings, method, "accuracy", "validation", "mean").dropna()
+
+
+def _validation_answers(evidence: Evidence, points: int) -> int:
+    """Answers behind `points` validations of every seed."""
+    return points * evidence.settings["validation_answers"] * len(evidence.settings["seeds"])
+
+
+def prerl_collapse(evidence: Evidence) -> Scalar:
+    """Validation accuracy of PreRL at its end − at 150/348 of its run (nearest validation, the earlier of two)."""
+    accuracy = _validation(evidence, "prerl")
+    end = results.end_update(evidence.settings, "prerl")
+    if end not in accuracy.index:
+        raise ValueError(f"prerl has no validation at its last update {end}: add it to the validation updates")
+    distance = pd.Series(abs(accuracy.index - COLLAPSE_SHARE * end), index=accuracy.index)
+    middle = distance.idxmin()
+    if middle == end:
+        raise NotMeasured("PreRL was not validated near 150/348 of its run")
+    return Scalar(POINTS * (accuracy.loc[end] - accuracy.loc[middle]), _validation_answers(evidence, 2))
+
+
+def psr_degrades(evidence: Evidence) -> Scalar:
+    """accuracy(PSR-PreRL at its end) − accuracy(base)."""
+    return _end_difference(evidence, "psr_prerl", BASE, evidence.settings["main_benchmarks"])
+
+
+def nsr_long(evidence: Evidence) -> Scalar:
+    """log ratio of mean response tokens, NSR-PreRL at its end against GRPO at its end."""
+    model, main = _first_model(evidence), evidence.settings["main_benchmarks"]
+    long, reference = _end_answers(evidence, model, "nsr_prerl", main), _end_answers(evidence, model, "grpo", main)
+    ratio = results.response_tokens(long) / results.response_tokens(reference)
+    return Scalar(np.log(ratio), int(long["n"].sum() + reference["n"].sum()))
+
+
+def main_4b(evidence: Evidence) -> Scalar:
+    """accuracy(DSRL) − accuracy(GRPO), first model."""
+    return _end_difference(evidence, "dsrl", "grpo", evidence.settings["main_benchmarks"])
+
+
+def main_8b(evidence: Evidence) -> Scalar:
+    """accuracy(DSRL) − accuracy(GRPO), second model."""
+    return _end_difference(evidence, "dsrl", "grpo", evidence.settings["main_benchmarks"], model_index=1)
+
+
+def warmup_space(evidence: Evidence) -> Scalar:
+    """accuracy(DSRL) − accuracy(NSR-RL warm-up, then GRPO)."""
+    return _end_difference(evidence, "dsrl", "nsr_rl_warmup", evidence.settings["main_benchmarks"])
+
+
+def first_reach(accuracy: pd.Series, target: float) -> float:
+    """Update at which `accuracy` (indexed by update) first reaches `target`, interpolated linearly, at least 1.
+
+    inf when it never does. Worked: accuracies 0.1, 0.3, 0.7 at updates 0, 10, 20 reach 0.5 at update 15.
+    """
+    updates, values = accuracy.index.to_numpy(dtype=float), accuracy.to_numpy()
+    reached = np.flatnonzero(values >= target)
+    if reached.size == 0:
+        return math.inf
+    after = reached[0]
+    if after == 0:
+        return max(updates[0], 1.0)
+    before = after - 1
+    share = (target - values[before]) / (values[after] - values[before])
+    return max(updates[before] + share * (updates[after] - updates[before]), 1.0)
+
+
+def efficiency(evidence: Evidence) -> Scalar:
+    """log(updates of GRPO / updates of DSRL) to first reach base + half of GRPO's gain in validation accuracy.
+
+    Not reached counts as the run's end + 1; a seed in which GRPO gains nothing has no target and counts as both
+    arms not reaching it.
+    """
+    settings = evidence.settings
+    grpo, dsrl = _validation(evidence, "grpo"), _validation(evidence, "dsrl")
+    end = results.end_update(settings, "grpo")
+    if 0 not in grpo.index or end not in grpo.index:
+        raise ValueError(f"grpo needs validations at updates 0 and {end}: add them to the validation updates")
+    values = {}
+    for seed in settings["seeds"]:
+        base, gain = grpo.loc[0, seed], grpo.loc[end, seed] - grpo.loc[0, seed]
+        target = base + gain / 2 if gain > 0 else math.inf
+        reach_grpo = min(first_reach(grpo[seed], target), end + 1)
+        reach_dsrl = min(first_reach(dsrl[seed], target), results.end_update(settings, "dsrl") + 1)
+        values[seed] = math.log(reach_grpo / reach_dsrl)
+    return Scalar(pd.Series(values), _validation_answers(evidence, len(grpo) + len(dsrl)))
+
+
+def warmup_steps(evidence: Evidence) -> Scalar:
+    """Mean accuracy over the sweep's S in [10, 25] − mean over its other S (0 = GRPO included)."""
+    model, settings = _first_model(evidence), evidence.settings
+    inside, outside = [], []
+    for steps, method in settings["warmup"]["s_values"].items():
+        rows = _end_answers(evidence, model, method, settings["main_benchmarks"])
+        (inside if SWEEP_BEST[0] <= int(steps) <= SWEEP_BEST[1] else outside).append(rows)
+    if not inside or not outside:
+        raise NotMeasured(f"the sweep has no S inside or none outside {SWEEP_BEST}")
+
+    def mean(sides: list[pd.Series]) -> pd.Series:
+        return sum(sides) / len(sides)
+
+    values = mean([results.accuracy(rows) for rows in inside]) - mean([results.accuracy(rows) for rows in outside])
+    arms = (mean([by_question(rows) for rows in inside]), mean([by_question(rows) for rows in outside]))
+    return Scalar(POINTS * values, int(sum(rows["n"].sum() for rows in inside + outside)), arms)
+
+
+def ood(evidence: Evidence) -> Scalar:
+    """accuracy(DSRL) − accuracy(GRPO) on the out-of-distribution benchmarks, lm-evaluation-harness's included."""
+    settings, model = evidence.settings, _first_model(evidence)
+    arms = [
+        results.evaluated(
+            evidence.ood[model], settings, method, results.end_update(settings, method), list(settings["ood_sets"])
+        )
+        for method in ("dsrl", "grpo")
+    ]
+    return _points(*arms)
+
+
+def passk(evidence: Evidence) -> Scalar:
+    """Mean over K (powers of two) of pass@K(DSRL) − pass@K(GRPO), main benchmarks."""
+    model, settings = _first_model(evidence), evidence.settings
+    scores = evidence.scores[model]
+    curves, n = [], 0
+    for method in ("dsrl", "grpo"):
+        rows = results.pass_at_k(scores, settings, method, results.end_update(settings, method), "mean")
+        curves.append(rows.pivot(index="seed", columns="k", values="value"))
+        n += int(rows[rows["k"] == 1]["n_answers"].sum())
+    return Scalar(POINTS * (curves[0] - curves[1]).mean(axis=1, skipna=False), n)
+
+
+def solved(evidence: Evidence) -> Scalar:
+    """Fully solved training prompts, last 5 − first 5 updates of the NSR-PreRL warm-up (half of it when shorter)."""
+    settings = evidence.settings
+    warmup = results.curve(evidence.curves[_first_model(evidence)], settings, "nsr_prerl", "prompts_solved")
+    warmup = warmup.loc[1 : settings["switch_update"]]
+    window = min(SOLVED_WINDOW, len(warmup) // 2)
+    if window == 0:
+        raise NotMeasured("the warm-up has fewer than two updates")
+    change = warmup.iloc[-window:].mean(skipna=False) - warmup.iloc[:window].mean(skipna=False)
+    return Scalar(POINTS * change, 2 * window * settings["prompts_per_update"] * len(settings["seeds"]))
+
+
+def behaviours(evidence: Evidence) -> Scalar:
+    """The paper's behaviours are judged by an LLM, which this pipeline does not run."""
+    raise NotMeasured("behaviours are judged by an LLM, which this pipeline does not run")
+
+
+CLAIMS = [
+    Claim("alignment", alignment_cosine, ">", 0, "0 % negative; cosine 0.44", "B", 0.44),
+    Claim("transitions", transitions, ">", 1, "14.89", "A (value), D (reference)", 14.89, is_ratio=True),
+    Claim("reflections", reflections, ">", 1, "6.54", "A (value), D (reference)", 6.54, is_ratio=True),
+    Claim("nsr_fast", nsr_fast, ">", 0, "AMC23 86 %", "B", None),
+    Claim("prerl_collapse", prerl_collapse, "<", 0, "", "B", None),
+    Claim("psr_degrades", psr_degrades, "<", 0, "", "B", None),
+    Claim("nsr_long", nsr_long, ">", 1, "", "B", None, is_ratio=True),
+    Claim("main_4b", main_4b, ">", 0, "+1.75 (41.26 / 55.79 / 57.54)", "B", 1.75),
+    Claim("main_8b", main_8b, ">", 0, "+1.47 (41.62 / 57.00 / 58.47)", "B", 1.47),
+    Claim("warmup_space", warmup_space, ">", 0, "+3.16 (57.54 − 54.38)", "B", 3.16),
+    Claim("efficiency", efficiency, ">", 1, "2.5 / 1.6 (metric not stated)", "B", 2.5, is_ratio=True),
+    Claim("warmup_steps", warmup_steps, ">", 0, "", "B", None),
+    Claim(
+        "ood",
+        ood,
+        ">",
+        0,
+        "GPQA-Diamond +3.79 / +2.52; MMLU-Pro +5.37 / +4.32; HumanEval +2.44 (8B) (reference not stated)",
+        "B",
+        None,
+    ),
+    Claim("passk", passk, ">=", 0, "", "C", None),
+    Claim("solved", solved, ">", 0, "", "B", None),
+    Claim("behaviours", behaviours, ">", 0, "", "B", None),
+]
+
+
+def no_interval(low: float, high: float) -> bool:
+    """NaN bounds (fewer than two seeds), or no width: all seeds equal, which shows no spread to judge by."""
+    return math.isnan(low) or math.isnan(high) or math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def verdict(low: float, high: float, null: float, side: str) -> str:
+    """'agrees' / 'differs': the interval lies wholly on / against the paper's `side` (">", ">=", "<") of `null`.
+
+    Otherwise, and where there is `no_interval`, 'cannot tell'. Worked: verdict(0.1, 2.0, 0, ">") is 'agrees',
+    verdict(-2, -0.1, 0, ">") 'differs'.
+    """
+    if no_interval(low, high):
+        return "cannot tell"
+    if side == "<":
+        low, high, null, side = -high, -low, -null, ">"
+    if low > null or (side == ">=" and low == null):
+        return "agrees"
+    return "differs" if high < null else "cannot tell"
+
+
+def covers(low: float, high: float, paper_number: float | None) -> str:
+    """'yes' / 'no': the interval holds the paper's number; '' without a comparable number or without an interval."""
+    if paper_number is None or no_interval(low, high):
+        return ""
+    return "yes" if low <= paper_number <= high else "no"
+
+
+class ClaimRow(NamedTuple):
+    """A row of the table (COLUMNS); the reason when it is not tested, else ''; the question bootstrap where defined.
+
+    The bootstrap's `value` is that of `ours` with seeds averaged first; it stands beside the row and decides nothing.
+    """
+
+    row: dict
+    reason: str
+    question_bootstrap: Interval | None
+
+
+def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
+    """What the claims table says of one claim.
+
+    Raises ValueError when a seed's value is not finite or a seed is missing.
+    """
+    row = dict.fromkeys(COLUMNS, "") | {
+        "claim": claim.name,
+        "paper_value": claim.paper_value,
+        "grade": claim.grade,
+        "verdict": "not tested",
+    }
+    try:
+        scalar = claim.measure(evidence)
+    except NotMeasured as reason:
+        return ClaimRow(row, str(reason), None)
+    values = scalar.values.reindex(evidence.settings["seeds"])
+    if not np.isfinite(values).all():
+        raise ValueError(f"claim {claim.name} is not finite for a seed: {values.to_dict()}; check that seed's inputs")
+    mean, low, high = t_interval(values.to_numpy(), evidence.settings["confidence"])
+    if claim.is_ratio:
+        mean, low, high = math.exp(mean), math.exp(low), math.exp(high)
+    row |= {
+        "ours": mean,
+        "ci_low": low,
+        "ci_high": high,
+        "n": scalar.n,
+        "seeds": len(values),
+        "verdict": verdict(low, high, claim.null, claim.side),
+        "covers_paper": covers(low, high, claim.paper_number),
+    }
+    if scalar.arms is None:
+        return ClaimRow(row, "", None)
+    return ClaimRow(row, "", paired_question_bootstrap(*scalar.arms, evidence.settings["bootstrap"]))
+
+
+def claim_rows(evidence: Evidence) -> list[ClaimRow]:
+    """What the claims table says of every claim of docs/claims.md."""
+    return [claim_row(claim, evidence) for claim in CLAIMS]

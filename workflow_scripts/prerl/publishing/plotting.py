@@ -1,0 +1,132 @@
+"""Shared look of the figures: sizes, Okabe-Ito colours with line styles and markers, bands over seeds, saving.
+
+Colours are those of Okabe and Ito (2008), told apart by the colour-blind; every method also has its own line style and
+marker, so that a grey print stays readable. Files carry no time stamp: the same data give the same bytes.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from prerl.core.statistics import t_interval
+
+TWO_COLUMNS_IN = 7.1
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
+RING = {
+    "color": BLACK,
+    "linestyle": "-",
+    "marker": "o",
+    "markersize": 5.5,
+    "markerfacecolor": "none",
+}  # seen under others
+STYLES = {
+    "base": {"color": GREY, "linestyle": (0, (1, 1)), "marker": "x"},
+    "grpo": RING,
+    "prerl": {"color": BLUE, "linestyle": "--", "marker": "^"},
+    "psr_rl": RING,
+    "psr_prerl": {"color": BLUE, "linestyle": "--", "marker": "^"},
+    "nsr_rl": {"color": GREEN, "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
+    "nsr_prerl": {"color": BLUE, "linestyle": "--", "marker": "^"},
+    "dsrl": {"color": VERMILLION, "linestyle": "-", "marker": "s"},
+    "nsr_rl_warmup": {"color": ORANGE, "linestyle": "-.", "marker": "D"},
+}
+MANY_SEEDS = 5  # up to this many seeds are drawn as thin lines as well
+RC = {
+    "font.size": 7,
+    "axes.titlesize": 7.5,
+    "axes.labelsize": 7,
+    "legend.fontsize": 6.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.grid": True,
+    "grid.color": "#E2E2E2",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3.5,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+}
+
+
+def model_figures(models: list[str], width_in: float, height_in: float, footer: str) -> tuple[Figure, list[SubFigure]]:
+    """A figure with one block of `height_in` per model (named when there are several) and a small footer line."""
+    mpl.rcParams.update(RC)
+    figure = Figure(figsize=(width_in, height_in * len(models)), layout="constrained")
+    figure.supxlabel(footer, fontsize=5.5, color="#444444", x=0.99, ha="right")
+    blocks = list(np.atleast_1d(figure.subfigures(len(models), 1)))
+    if len(models) > 1:
+        for block, model in zip(blocks, models, strict=True):
+            block.suptitle(model, fontsize=8, fontweight="bold")
+    return figure, blocks
+
+
+def seeds_text(settings: dict) -> str:
+    """'5 seeds, mean and 95 % t interval' for a footer."""
+    count = len(settings["seeds"])
+    return (
+        f"{count} seeds, mean and {100 * settings['confidence']:g} % t interval" if count > 1 else "1 seed, no interval"
+    )
+
+
+def over_seeds(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
+    """Columns mean, low, high over the seed columns of `table`; a row without any value is dropped.
+
+    A row in which some seeds are null (no such samples in that update) uses the seeds that have a value.
+    """
+    table = table.dropna(how="all")
+    rows = [t_interval(row[np.isfinite(row)], confidence) for row in table.to_numpy(dtype=float)]
+    return pd.DataFrame(rows, index=table.index, columns=["mean", "low", "high"], dtype=float)
+
+
+def band(
+    axes: Axes, table: pd.DataFrame, style: dict, label: str, confidence: float, x: Iterable | None = None
+) -> None:
+    """Mean line, t band and (up to five seeds) a thin line per seed. `table`: index x, a column per seed."""
+    summary = over_seeds(table, confidence)
+    if summary.empty:
+        return
+    at = pd.Series(list(table.index if x is None else x), index=table.index).loc[summary.index].to_numpy(dtype=float)
+    color = style["color"]
+    if table.shape[1] <= MANY_SEEDS:
+        axes.plot(at, table.loc[summary.index].to_numpy(dtype=float), color=color, linewidth=0.4, alpha=0.35)
+    axes.fill_between(at, summary["low"], summary["high"], color=color, alpha=0.16, linewidth=0)
+    every = max(1, len(at) // 8)
+    axes.plot(at, summary["mean"], label=label, markevery=every, markeredgewidth=0.9, **style)
+
+
+def mean_point(
+    axes: Axes, x: float, values: pd.Series, style: dict, confidence: float, label: str | None = None
+) -> None:
+    """Mean with its t interval at `x`; up to five values are shown beside it as small dots."""
+    data = values.to_numpy(dtype=float)
+    mean, low, high = t_interval(data, confidence)
+    bars = [[np.nan_to_num(mean - low)], [np.nan_to_num(high - mean)]]
+    axes.errorbar(
+        [x], [mean], yerr=bars, color=style["color"], marker=style["marker"], linestyle="none", markersize=4.5,
+        capsize=2.5, elinewidth=1, label=label,
+    )  # fmt: skip
+    if len(data) <= MANY_SEEDS:
+        axes.plot(np.full(len(data), x + 0.2), data, ".", color=style["color"], alpha=0.5, markersize=2.5)
+
+
+def shared_legend(block: SubFigure, axes: Axes, columns: int) -> None:
+    """One legend below all panels of a block, from the labels of `axes`."""
+    handles, labels = axes.get_legend_handles_labels()
+    block.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3)
+
+
+def save(figure: Figure, pdf: Path, png: Path) -> None:
+    """Write both files without time stamps or software names, so that a rerun gives the same bytes."""
+    figure.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
+    figure.savefig(png, metadata={"Software": None})

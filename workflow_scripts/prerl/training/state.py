@@ -1,0 +1,192 @@
+"""The state folder of a training job: checkpoints and records of its updates, from which it goes on and publishes.
+
+The folder is no output of the workflow, so a failed or killed job loses nothing of it. All writes are atomic, one
+process at a time may write, and a damaged checkpoint costs the updates since the one before it.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+from accelerate import Accelerator
+
+from prerl.core.files import delete, lock_folder, remove_folder, sha256_of, write_json, write_parquet
+from prerl.models import checkpoints
+from prerl.models.training_checkpoints import save_checkpoint
+from prerl.training.settings import TrainSettings, fingerprint, validation_key
+
+
+class TrainingState:
+    """State of one run under `root`, in a folder named by all that decides its trajectory (`fingerprint`).
+
+    update: the last update that stands whole; settings.first_update - 1 where nothing does. Of several processes the
+    `main` one comes first: it alone locks `root`, repairs and writes. Raises FolderInUseError where another job has it.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        root: Path,
+        start: Path,
+        train: Path,
+        validation: list[Path],
+        code: list[Path],
+        main: bool = True,
+    ) -> None:
+        self.settings = settings
+        self.root = root
+        self.lock = lock_folder(root) if main else None
+        self.run = fingerprint(settings, [start, train])[:16]
+        self.folder = root / fingerprint(settings, [start, train, *code])[:16]
+        # validation changes no weights: its settings make its own records foreign, not the state
+        self.records = {
+            "metrics": self.folder / "metrics",
+            "validation": self.folder / "validation" / validation_key(settings, validation)[:16],
+        }
+        for folder in (self.folder / "checkpoints", *self.records.values()):
+            folder.mkdir(parents=True, exist_ok=True)
+        if main:
+            self._repair()
+        self.update = self._resume_point()
+
+    def checkpoint(self, update: int) -> Path:
+        """Folder of the checkpoint after `update`."""
+        return self.folder / "checkpoints" / f"update{update:06d}"
+
+    def record(self, kind: str, update: int) -> Path:
+        """File of the metrics or validation of `update`."""
+        return self.records[kind] / f"update{update:06d}.json"
+
+    def _repair(self) -> None:
+        """Remove what killed writers left and each damaged checkpoint that the resume point needs, and say so.
+
+        An OSError while reading (a file server that fails for a moment) ends the job and removes nothing.
+        """
+        s = self.settings
+        for folder in (self.root, self.folder / "checkpoints", *self.records.values()):
+            for leftover in list(folder.glob(".*.tmp*")):
+                delete(leftover)
+        before = update = self._resume_point()
+        sound: set[int] = set()
+        while needed := {u for u in (*s.kept_updates, update) if s.first_update <= u <= update} - sound:
+            for number in sorted(needed):
+                try:
+                    self._verify(number)
+                except checkpoints.CheckpointError as error:
+                    print(error, flush=True)
+                    remove_folder(self.checkpoint(number))
+            sound |= needed
+            update = self._resume_point()
+        if update < before:
+            source = f"the checkpoint of update {update}" if update >= s.first_update else "the start of the phase"
+            print(f"Going on from {source}: updates {update + 1} to {before} are done again", flush=True)
+
+    def _verify(self, update: int) -> None:
+        """Raises CheckpointError where the checkpoint of `update` is damaged or of another run."""
+        remedy = "the checkpoint is removed"
+        folder = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
+        file = folder / checkpoints.PROGRESS
+        found, own = json.loads(file.read_text()) if file.is_file() else None, self._progress(update)
+        if found != own:
+            raise checkpoints.CheckpointError(
+                f"{folder} is of another run ({checkpoints.PROGRESS} holds {found}, not {own}): {remedy}"
+            )
+
+    def _progress(self, update: int) -> dict:
+        """What a checkpoint says of itself."""
+        return {"update": update, "seed": self.settings.seed, "run": self.run}
+
+    def _resume_point(self) -> int:
+        """Latest update whose checkpoint stands and up to which every kept checkpoint, metric and validation stands."""
+        s = self.settings
+        for update in range(s.last_update, s.first_update - 1, -1):
+            done = range(s.first_update, update + 1)
+            if (
+                self.checkpoint(update).is_dir()
+                and all(self.record("metrics", u).is_file() for u in done)
+                and all(self.checkpoint(u).is_dir() for u in s.kept_updates if u <= update)
+                and all(self.record("validation", u).is_file() for u in s.validations() if u <= update)
+            ):
+                return update
+        return s.first_update - 1
+
+    def start_folder(self, start: Path) -> Path:
+        """The verified folder to load: the latest checkpoint, or `start`'s, if that fits the phase's optimizer."""
+        s = self.settings
+        if self.update >= s.first_update:
+            return self.checkpoint(self.update)  # verified by _repair
+        folder = checkpoints.verify(start)
+        moments = bool(checkpoints.parts_of(checkpoints.OPTIMIZER, [path.name for path in folder.iterdir()]))
+        if s.first_update > 1 and moments != (s.optimizer == "keep"):
+            raise checkpoints.CheckpointError(
+                f"{start} does not fit the phase's `optimizer: {s.optimizer}` (`keep` needs AdamW moments, "
+                "`fresh` none): make it again with reincarnate_policy"
+            )
+        return folder
+
+    def write(self, kind: str, update: int, value: object) -> None:
+        """Record the metrics or the validation of an update."""
+        write_json(self.record(kind, update), value)
+
+    def write_progress(self, update: int) -> None:
+        """Say how far the run is, for whoever waits (show_progress)."""
+        s = self.settings
+        progress = {"update": update, "first_update": s.first_update, "updates": s.last_update}
+        write_json(self.root / checkpoints.PROGRESS, progress)
+
+    def save(self, update: int, model, tokenizer, optimizer, accelerator: Accelerator, critic=None) -> None:
+        """Checkpoint of `update`, by all processes; of those before it that nothing names only the last stays.
+
+        Later ones are of a trajectory that this one replaces and go first: they must neither be gone on from nor push
+        out this one's predecessor.
+        """
+        folders = sorted((self.folder / "checkpoints").glob("update*")) if accelerator.is_main_process else []
+        numbers = {folder: int(folder.name.removeprefix("update")) for folder in folders}
+        for folder in folders:
+            if numbers[folder] > update:
+                remove_folder(folder)
+        progress = self._progress(update)
+        save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, progress, accelerator, critic)
+        for folder in [folder for folder in folders if numbers[folder] < update][:-1]:
+            if numbers[folder] not in self.settings.kept_updates:
+                remove_folder(folder)
+
+    def publish(self, output: Path) -> None:
+        """Write the outputs from the state, checkpoints/manifest.json last; states of other settings are removed."""
+        s = self.settings
+        for kind, updates in (
+            ("metrics", list(range(s.first_update, s.last_update + 1))),
+            ("validation", s.validations()),
+        ):
+            rows = [json.loads(self.record(kind, update).read_text()) for update in updates]
+            if kind == "validation":
+                rows = [row for several in rows for row in several]
+            write_parquet(output / f"{kind}.parquet", table_of(rows))
+        manifests = {}
+        for update in s.kept_updates:
+            remedy = "start the job again, it makes this checkpoint anew"
+            source = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
+            names = {path.name for path in source.iterdir()} - {checkpoints.MANIFEST}
+            private = [checkpoints.CRITIC, checkpoints.CRITIC_OPTIMIZER]
+            if update not in s.optimizer_updates:
+                private.append(checkpoints.OPTIMIZER)
+            names -= {part for file in private for part in checkpoints.parts_of(file, names)}
+            checkpoints.link_files(source, sorted(names), output / "checkpoints" / f"update{update:06d}")
+            manifests[str(update)] = sha256_of(output / "checkpoints" / f"update{update:06d}" / checkpoints.MANIFEST)
+        for other in self.root.iterdir():
+            if other.is_dir() and other != self.folder:
+                delete(other)
+        write_json(output / "checkpoints" / checkpoints.MANIFEST, {"checkpoints": manifests})
+
+
+def table_of(rows: list[dict]) -> pa.Table:
+    """Rows as a table with every key of any row, null where a row lacks it.
+
+    A column without any value is float64 (no right sample ever: null log-probs).
+    """
+    names = dict.fromkeys(name for row in rows for name in row)  # pyarrow takes those of the first row alone
+    table = pa.Table.from_pylist([dict.fromkeys(names) | row for row in rows])
+    fields = [field.with_type(pa.float64()) if pa.types.is_null(field.type) else field for field in table.schema]
+    return table.cast(pa.schema(fields))

@@ -1,0 +1,353 @@
+"""The trainer: one loop for every method, both spaces and both scales.
+
+An update samples responses, grades them, scores the rows whose advantage counts in the phase's space, and takes one
+strictly on-policy AdamW step (official: batch = mini-batch, so the PPO ratio is 1). Randomness is a function of (seed,
+update, prompt, sample) only, so resuming or handing over needs no generator state. State is written to a folder that is
+no output of the workflow; the named outputs appear when the last update is done.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from prerl.core.errors import UserError
+from prerl.core.files import read_problems
+from prerl.models import checkpoints
+from prerl.models.base_model import check_base_model
+from prerl.models.batching import row_logprobs
+from prerl.models.packing import pack_rows
+from prerl.models.prompts import encode_prompts, end_token_ids, prefix_token_id
+from prerl.models.sharding import prepare, start_processes
+from prerl.models.training_checkpoints import load_optimizer
+from prerl.objectives import spaces
+from prerl.objectives.advantages import gae_advantages, nonzero_rows, outcome_advantages
+from prerl.objectives.importance import importance_weights, weighted_advantages
+from prerl.objectives.objective import Objective
+from prerl.objectives.token_mean import loss_rows, row_weights
+from prerl.rollouts.engines import build_sampler
+from prerl.rollouts.graded import GradedRollouts, sample_and_grade, update_metrics
+from prerl.rollouts.interface import sample_seed
+from prerl.training.critic import Critic
+from prerl.training.settings import TrainSettings
+from prerl.training.state import TrainingState
+from prerl.training.updates import measure_spaces, policy_update
+
+NOTHING_TRAINED = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "tokens_trained": 0, "rows_trained": 0}
+"""Metrics of the policy in an update that trains the critic alone."""
+
+
+class Trainer:
+    """One training job: a model, its optimizer, its data and its state folder."""
+
+    def __init__(
+        self, settings: TrainSettings, start: Path, train: Path, validation: list[Path], state: Path, code: list[Path]
+    ) -> None:
+        self.settings = settings
+        self.accelerator = start_processes()
+        self.problems = read_problems(train)
+        self.validation = {path.stem: read_problems(path) for path in validation}
+        if len(self.problems) < settings.prompts_per_update:
+            raise UserError(
+                f"{train} has {len(self.problems)} problems, fewer than training.prompts_per_update "
+                f"{settings.prompts_per_update}: lower it or give more problems"
+            )
+        with self.accelerator.main_process_first():
+            main = self.accelerator.is_main_process
+            self.state = TrainingState(settings, state, start, train, validation, code, main)
+        self.update = self.state.update
+        folder = self.state.start_folder(start)
+        longest = max(settings.sampling.max_new_tokens, settings.validation_sampling.max_new_tokens)
+        self.tokenizer = check_base_model(folder, settings.prompt, longest)
+        self.prefix_id = prefix_token_id(self.tokenizer, settings.prompt.prefix_token)
+        self.model = checkpoints.load_model(folder, "cpu")
+        if settings.pack_rows:
+            pack_rows(self.model)
+        self.critic = self._build_critic(folder)
+        prepare(self.model, self.accelerator, settings.precision, settings.activation_checkpointing)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=settings.learning_rate,
+            betas=settings.betas,
+            eps=settings.eps,
+            weight_decay=settings.weight_decay,
+            fused=self.accelerator.device.type == "cuda",  # no copies of all weights
+        )
+        load_optimizer(folder, self.model, self.optimizer)
+        self.sampler = build_sampler(
+            settings.engine,
+            self.model,
+            start.parent,
+            end_token_ids(start.parent, self.tokenizer),
+            settings.sampling,
+            settings.prompt.max_prompt_tokens + longest,
+        )
+
+    def _build_critic(self, folder: Path) -> Critic | None:
+        """PPO's critic: it starts from the phase's starting policy, or goes on from the checkpoint in `folder`."""
+        s = self.settings
+        if s.critic is None:
+            return None
+        return Critic(
+            s.critic,
+            self.model,
+            self.accelerator,
+            seed=sample_seed(s.seed, "critic"),
+            betas=s.betas,
+            eps=s.eps,
+            micro_batch_tokens=s.micro_batch_tokens,
+            precision=s.precision,
+            activation_checkpointing=s.activation_checkpointing,
+            folder=folder if self.update >= s.first_update else None,
+        )
+
+    def run(self, output: Path, over: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the last update, then publish metrics, validation and kept checkpoints under `output`.
+
+        over: asked after every update; where it says so in any process, all save and end. Returns whether all is done.
+        """
+        s = self.settings
+        main = self.accelerator.is_main_process
+        if self.update == 0 and 0 in s.validations():
+            self._record("validation", self.validate(0))
+        while self.update < s.last_update:
+            metrics = self.step(self.update + 1)
+            self.update += 1
+            self._record("metrics", metrics)
+            if self.update in s.validations():
+                self._record("validation", self.validate(self.update))
+            last = self.update == s.last_update
+            stop = self._any_process(over()) and not last
+            if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or last or stop:
+                self.state.save(self.update, self.model, self.tokenizer, self.optimizer, self.accelerator, self.critic)
+                self.accelerator.wait_for_everyone()
+            if main:
+                self.state.write_progress(self.update)
+            if stop:
+                return False
+        if main:
+            self.state.publish(output)
+        self.accelerator.wait_for_everyone()
+        return True
+
+    def _any_process(self, value: bool) -> bool:
+        flag = torch.tensor(int(value), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum"))
+
+    def _record(self, kind: str, value: object) -> None:
+        if self.accelerator.is_main_process:
+            self.state.write(kind, self.update, value)
+
+    def step(self, update: int) -> dict:
+        """One update of the policy; returns the row of metrics.parquet."""
+        s = self.settings
+        clock = Stopwatch()
+        questions, problems = self.batch(update)
+        prompts = encode_prompts(self.tokenizer, problems["problem"], s.prompt)
+        graded = sample_and_grade(
+            self.sampler,
+            self.tokenizer,
+            prompts,
+            problems["answer"],
+            [[sample_seed(s.seed, "train", update, q, i) for i in range(s.samples_per_prompt)] for q in questions],
+            s.sampling,
+            self.accelerator,
+            clock,
+        )
+        measured = measure_spaces(
+            self.model,
+            self.accelerator,
+            graded,
+            self.prefix_id,
+            s.measured_samples_per_prompt,
+            s.sampling.temperature,
+            s.micro_batch_tokens,
+        )
+        sampled = update_metrics(graded)
+        refuse_non_finite(update, sampled | measured)
+        if measured["gap_mean"] > s.max_gap_nats:
+            raise UserError(
+                f"update {update}: sampler and trainer differ by {measured['gap_mean']:.3g} nats per token, more than "
+                f"training.max_gap_nats {s.max_gap_nats}: look for stale weights or another precision in the "
+                "sampler, or raise the limit; the state before this update is kept"
+            )
+        clock.lap("seconds_measuring")
+        try:
+            trained = self._train(graded)
+        except FloatingPointError as error:
+            raise UserError(f"update {update}: {error}") from None
+        self.sampler.sync_weights(self.model)
+        clock.lap("seconds_training")
+        phase = {"update": update, "space": s.objective.space, "samples": s.objective.samples}
+        return phase | sampled | measured | trained | clock.seconds()
+
+    def _train(self, graded: GradedRollouts) -> dict:
+        s = self.settings
+        objective = s.objective
+        responses = [rollout.token_ids for rollout in graded.rollouts]
+        if not objective.eos_in_mask:
+            responses = [
+                rollout.token_ids[:-1] if rollout.finish_reason == "stop" else rollout.token_ids
+                for rollout in graded.rollouts
+            ]
+        contexts = spaces.contexts(objective.space, graded.contexts, self.prefix_id)
+        if self.critic is None:
+            tokens_R = [len(response) for response in responses]
+            advantages = outcome_advantages(objective, graded.rewards_R, graded.groups_R, tokens_R)
+            valued = {}
+        else:
+            advantages, valued = self._train_critic(graded, contexts, responses)
+            if self.critic.updates() <= s.critic.warmup_updates:
+                return NOTHING_TRAINED | valued
+        weights_R = token_mean_weights(graded, responses, advantages, objective)
+        if s.importance_cap is not None:
+            advantages, corrected = self._correct(graded, responses, advantages, weights_R)
+            valued |= corrected
+        trained = policy_update(
+            self.model,
+            self.optimizer,
+            self.accelerator,
+            contexts,
+            responses,
+            advantages,
+            weights_R,
+            clip=(objective.clip_low, objective.clip_high),
+            temperature=s.sampling.temperature,
+            micro_batch_tokens=s.micro_batch_tokens,
+            grad_clip=s.grad_clip,
+        )
+        return trained | valued
+
+    @torch.no_grad()
+    def _correct(
+        self,
+        graded: GradedRollouts,
+        responses: list[list[int]],
+        advantages: torch.Tensor | list[torch.Tensor],
+        weights_R: torch.Tensor,
+    ) -> tuple[list[torch.Tensor], dict]:
+        """Advantages by token under the weights of objectives.importance, and their metrics; one more forward pass.
+
+        Only of the rows that `policy_update` takes.
+        """
+        s = self.settings
+        counting = (weights_R != 0) & nonzero_rows(advantages)
+        rows = [row for row in counting.nonzero()[:, 0].tolist() if responses[row]]
+        if not rows:
+            return advantages, {"importance_mean": None, "importance_cut": None}
+        own = [responses[row] for row in rows]
+        contexts = [graded.contexts[row] for row in rows]
+        trainer = row_logprobs(
+            self.model, self.accelerator, contexts, own, s.sampling.temperature, s.micro_batch_tokens
+        )
+        sampler = [
+            torch.tensor(graded.rollouts[row].logprobs[: len(response)])
+            for row, response in zip(rows, own, strict=True)
+        ]
+        weights, measured = importance_weights(trainer, sampler, s.importance_cap)
+        return weighted_advantages(advantages, rows, weights, [len(response) for response in responses]), measured
+
+    def _train_critic(
+        self, graded: GradedRollouts, contexts: list[list[int]], responses: list[list[int]]
+    ) -> tuple[list[torch.Tensor], dict]:
+        """Advantages by token under the critic as it stands, and the metrics of its update on the same batch."""
+        objective = replace(self.settings.objective, coefficient=1.0)
+        values = self.critic.values(contexts, responses)
+        advantages, returns = gae_advantages(graded.rewards_R, values, objective.gamma, objective.lam)
+        weights_R = token_mean_weights(graded, responses, advantages, objective)
+        return advantages, self.critic.update(contexts, responses, values, returns, weights_R)
+
+    def batch(self, update: int) -> tuple[list[str], dict[str, list[str]]]:
+        """Question ids and problems of an update: a seeded permutation an epoch, the incomplete last batch dropped."""
+        size = self.settings.prompts_per_update
+        per_epoch = len(self.problems) // size
+        epoch, index = divmod(update - 1, per_epoch)
+        order = np.random.Generator(np.random.Philox(sample_seed(self.settings.seed, "order", epoch)))
+        rows = order.permutation(len(self.problems))[index * size : (index + 1) * size]
+        chosen = self.problems.take(pa.array(rows)).to_pydict()
+        return chosen["id"], chosen
+
+    def validate(self, update: int) -> list[dict]:
+        """Rows of validation.parquet: avg@n of each validation benchmark under the current policy, sampled together."""
+        s = self.settings
+        problems = [(name, row) for name, table in self.validation.items() for row in table.to_pylist()]
+        graded = sample_and_grade(
+            self.sampler,
+            self.tokenizer,
+            encode_prompts(self.tokenizer, [row["problem"] for _, row in problems], s.prompt),
+            [row["answer"] for _, row in problems],
+            [
+                [sample_seed(s.seed, "validation", name, update, row["id"], i) for i in range(s.validation_samples)]
+                for name, row in problems
+            ],
+            s.validation_sampling,
+            self.accelerator,
+            Stopwatch(),
+        )
+        rows = []
+        first = 0
+        for name, table in self.validation.items():
+            metrics = update_metrics(graded.of_prompts(first, len(table)))
+            first += len(table)
+            rows.append(
+                {
+                    "update": update,
+                    "benchmark": name,
+                    "accuracy": metrics["reward_mean"],
+                    "response_tokens_mean": metrics["response_tokens_mean"],
+                    "truncation_rate": metrics["truncation_rate"],
+                    "n_questions": len(table),
+                    "n_samples": s.validation_samples,
+                }
+            )
+        return rows
+
+
+def token_mean_weights(
+    graded: GradedRollouts,
+    responses: list[list[int]],
+    advantages: torch.Tensor | list[torch.Tensor],
+    objective: Objective,
+) -> torch.Tensor:
+    """Weight of every token of a row in the loss, float64 [R]. responses: as trained on, perhaps without EOS."""
+    return row_weights(
+        torch.tensor([len(response) for response in responses]),
+        loss_rows(advantages, objective.samples),
+        objective,
+        [len(c) + len(r.token_ids) for c, r in zip(graded.contexts, graded.rollouts, strict=True)],
+    )
+
+
+def refuse_non_finite(update: int, metrics: dict[str, float | None]) -> None:
+    """Raises UserError where a reward or log-prob of the update's samples is not finite (None: no such sample)."""
+    for name, value in metrics.items():
+        if value is not None and not math.isfinite(value):
+            raise UserError(
+                f"update {update}: {name} is {value}: no step was taken and the state before it is kept; lower "
+                "training.learning_rate, or look at the starting policy where this is the first update"
+            )
+
+
+class Stopwatch:
+    """Seconds of the stages of an update: `lap(name)` ends a stage."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.perf_counter()
+        self._laps: dict[str, float] = {}
+
+    def lap(self, name: str) -> None:
+        """Add the time since the last lap to `name`."""
+        now = time.perf_counter()
+        self._laps[name] = self._laps.get(name, 0.0) + now - self._last
+        self._last = now
+
+    def seconds(self) -> dict[str, float]:
+        """Stages and their total, in seconds."""
+        return self._laps | {"seconds_total": self._last - self._start}
