@@ -189,7 +189,7 @@ def aggregate_settings(wildcards):
         seeds=SCALE["seeds"],
         samples=SCALE["evaluation"]["samples"],
         methods={
-            name: {"trunk": method.trunk, "first_update": method.first_update, "updates": method.updates}
+            name: {"parent": method.parent, "first_update": method.first_update, "updates": method.updates}
             for name, method in METHODS.items()
         },
         evaluations=[run | {"updates": evaluated_updates(run["method"])} for run in of_model(EVALUATIONS)],

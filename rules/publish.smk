@@ -27,7 +27,7 @@ def publish_settings():
         alignment=BASES,
         methods={
             name: {
-                "trunk": method.trunk,
+                "parent": method.parent,
                 "first_update": method.first_update,
                 "updates": method.updates,
                 "phases": [
@@ -53,7 +53,7 @@ def publish_settings():
         bootstrap=SCALE["statistics"],
         updates=SCALE["training"]["updates"],
         reference_updates=SCALE["evaluation"]["reference_updates"],
-        switch_update=METHODS[warmup_method].trunk_update,
+        switch_update=METHODS[warmup_method].parent_update,
         validation_answers=sum(questions_of(PROBLEM_SETS[name]) for name in validation["benchmarks"])
         * validation["samples"],
         prompts_per_update=SCALE["training"]["prompts_per_update"],

@@ -1,9 +1,9 @@
 # Needs: base models, problems.  Makes: for each method and seed its metrics, validation and kept checkpoints. A method
-# of several phases trains its last one; reincarnate_policy hands it the checkpoint of its trunk, which trained the others.
+# of several phases trains its last one; reincarnate_policy hands it the checkpoint of its parent, which trained the others.
 
 
 def start_manifest(wildcards):
-    if METHODS[wildcards.method].trunk is None:
+    if METHODS[wildcards.method].parent is None:
         return base_manifest(wildcards)
     return f"{RUN}/start/manifest.json".format(**wildcards)
 
@@ -67,30 +67,30 @@ rule train_policy:
         " --state {params.state} --output {params.folder} 3>&1 > {log} 2>&1"
 
 
-def trunk_folder(wildcards):
-    return f"{R}/{wildcards.model}/{METHODS[wildcards.method].trunk}/seed{wildcards.seed}/checkpoints"
+def parent_folder(wildcards):
+    return f"{R}/{wildcards.model}/{METHODS[wildcards.method].parent}/seed{wildcards.seed}/checkpoints"
 
 
 rule reincarnate_policy:
     input:
         code=code("reincarnate_policy"),
-        checkpoints=lambda wildcards: f"{trunk_folder(wildcards)}/manifest.json",
+        checkpoints=lambda wildcards: f"{parent_folder(wildcards)}/manifest.json",
     output:
         f"{RUN}/start/manifest.json",
     params:
         settings=lambda wildcards: settings(
-            update=METHODS[wildcards.method].trunk_update,
+            update=METHODS[wildcards.method].parent_update,
             optimizer=METHODS[wildcards.method].phases[-1].settings.optimizer,
         ),
         checkpoint=lambda wildcards: "{}/update{:06d}/manifest.json".format(
-            trunk_folder(wildcards), METHODS[wildcards.method].trunk_update
+            parent_folder(wildcards), METHODS[wildcards.method].parent_update
         ),
     log:
         f"{R}/logs/reincarnate_policy/{JOB}.log",
     benchmark:
         f"{R}/benchmarks/reincarnate_policy/{JOB}.tsv"
     wildcard_constraints:
-        method=any_of(name for name, method in METHODS.items() if method.trunk),
+        method=any_of(name for name, method in METHODS.items() if method.parent),
     threads: threads_of("reincarnate_policy")
     resources:
         **resources_of("reincarnate_policy"),

@@ -2,7 +2,7 @@
 
 The input files stand in the settings:
 {"bootstrap": {"resamples", "confidence", "seed"}, "benchmarks": […], "main_benchmarks": […],
- "validation_benchmarks": […], "seeds": […], "samples": n, "methods": {name: {"trunk", "first_update", "updates"}},
+ "validation_benchmarks": […], "seeds": […], "samples": n, "methods": {name: {"parent", "first_update", "updates"}},
  "evaluations": [{"method", "seed", "updates", "grades", "thoughts"}],
  "histories": [{"method", "seed", "metrics", "validation"}]}.
 """

@@ -17,7 +17,9 @@ from prerl.models.checkpoints import MANIFEST, OPTIMIZER, PROGRESS, CheckpointEr
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help='JSON {"update": S, "optimizer": "keep" | "fresh"}')
-    parser.add_argument("--checkpoint", type=Path, required=True, help="manifest of the trunk's checkpoint at update S")
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, help="the parent's checkpoint at update S, its manifest"
+    )
     parser.add_argument("--start", type=Path, required=True, help="manifest to write")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)

@@ -201,7 +201,7 @@ def main() -> int:
     plan = read_plan(dry_run.stdout + dry_run.stderr)
     config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": arguments.scale}
     methods = resolve_methods(read_config(config, ROOT / "rules/config.schema.yaml"))
-    updates = sum(methods[method].updates - methods[method].trunk_update for _, method, _ in plan.runs)
+    updates = sum(methods[method].updates - methods[method].parent_update for _, method, _ in plan.runs)
     log = ROOT / results / "logs/snakemake.log"
     print(f"{plan.jobs.total()} jobs, {updates} training updates; details in {results}/logs/snakemake.log", flush=True)
     # Snakemake 9.27 looks for new jobs once a timespan for every job that has ended: with the default of a second and

@@ -31,7 +31,7 @@ def main() -> None:
     trainer = Trainer(settings, arguments.start, arguments.train, arguments.validation, arguments.state, arguments.code)
     if time_slice.end_s is not None and trainer.accelerator.is_main_process and trainer.update < settings.last_update:
         count_attempt(trainer.state.folder / "attempts.json", trainer.update)
-    if not trainer.run(arguments.output, time_slice.over):
+    if not trainer.run(arguments.output, time_slice.should_stop):
         time_slice.end(trainer.update, settings.last_update)
     end_processes()
 

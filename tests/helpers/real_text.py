@@ -56,7 +56,6 @@ TRAINING = {
     "clip_high": 0.2,
     "checkpoint_every": 1,
     "max_gap_nats": 1e-3,
-    "importance_cap": None,
     "micro_batch_tokens": 4096,
     "measured_samples_per_prompt": 4,
     "precision": "float32",
@@ -254,8 +253,8 @@ class Study:
             "seeds": [SEED],
             "validation_benchmarks": ["amc23"],
             "methods": {
-                "nsr_prerl": {"trunk": None, "first_update": 1, "updates": 2},
-                "dsrl": {"trunk": "nsr_prerl", "first_update": 3, "updates": 4},
+                "nsr_prerl": {"parent": None, "first_update": 1, "updates": 2},
+                "dsrl": {"parent": "nsr_prerl", "first_update": 3, "updates": 4},
             },
             "evaluations": [{"method": "dsrl", "seed": SEED, "updates": updates, **paths}],
             "histories": [
@@ -270,8 +269,8 @@ class Study:
 
     def draw(self) -> None:
         """The dynamics of dsrl, nsr_prerl's two updates first."""
-        methods = {"nsr_prerl": {"trunk": None, "first_update": 1, "updates": 2, "phases": []}}
-        methods["dsrl"] = {"trunk": "nsr_prerl", "first_update": 3, "updates": 4, "phases": []}
+        methods = {"nsr_prerl": {"parent": None, "first_update": 1, "updates": 2, "phases": []}}
+        methods["dsrl"] = {"parent": "nsr_prerl", "first_update": 3, "updates": 4, "phases": []}
         settings = {
             "scale": "test",
             "models": ["tiny"],

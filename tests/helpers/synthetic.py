@@ -51,9 +51,9 @@ TRAIN_COLUMNS = {
 
 def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> dict:
     """The settings JSON of the publish stage."""
-    blocks = {name: {"trunk": None, "first_update": 1, "updates": ALONE[name], "phases": []} for name in ALONE}
-    for name, (trunk, steps) in CHAINED.items():
-        blocks[name] = {"trunk": trunk, "first_update": steps + 1, "updates": UPDATES, "phases": []}
+    blocks = {name: {"parent": None, "first_update": 1, "updates": ALONE[name], "phases": []} for name in ALONE}
+    for name, (parent, steps) in CHAINED.items():
+        blocks[name] = {"parent": parent, "first_update": steps + 1, "updates": UPDATES, "phases": []}
     s_values = {"0": "grpo", "5": "dsrl_s5", "10": "dsrl_s10", "20": "dsrl", "40": "dsrl_s40"}
     return {
         "scale": "miniature",

@@ -83,7 +83,6 @@ def job(phase: dict | None = None, training: dict | None = None, validation: dic
             "token_mean": {"mode": "global"},
             "checkpoint_every": 3,
             "max_gap_nats": 0.01,
-            "importance_cap": None,
             "measured_samples_per_prompt": 2,
             "micro_batch_tokens": 64,
             "precision": "float32",

@@ -120,7 +120,7 @@ TABLE = [
     ("warm-up of one phase", "plan", in_scale(warmup_sweep={"method": "grpo"}), "grpo has one phase"),
     ("reference beyond the run", "plan", in_scale(evaluation={"reference_updates": {"rl": 61}}),
      "evaluation.reference_updates.rl: 61 is no update of grpo, which trains 1 to 60; choose one"),
-    ("update of the trunk", "plan", in_scale(evaluation={"updates": {"dsrl": [20]}}), "20 is no update of dsrl"),
+    ("update of the parent", "plan", in_scale(evaluation={"updates": {"dsrl": [20]}}), "20 is no update of dsrl"),
     ("schedule without end", "plan", in_scale(validation={"schedule": [{"every": 5, "until": 20}]}),
      "validation.schedule: `until` is [20]; it must rise and be `end` in the last entry"),
     # numbers of samples

@@ -34,8 +34,8 @@ def test_scales_are_accepted(scale):
 def test_one_nsr_prerl_run_serves_dsrl_and_the_sweep():
     block = block_of("miniature", in_scale(training={"updates": 60}, warmup_sweep={"updates": [10, 20, 30]}))
     methods = resolve_methods(block)
-    trunks = {name: (method.trunk, method.first_update) for name, method in methods.items() if method.trunk}
-    assert trunks == {
+    parents = {name: (method.parent, method.first_update) for name, method in methods.items() if method.parent}
+    assert parents == {
         "dsrl": ("nsr_prerl", 21),
         "dsrl_s10": ("nsr_prerl", 11),
         "dsrl_s30": ("nsr_prerl", 31),
@@ -51,7 +51,7 @@ def test_one_nsr_prerl_run_serves_dsrl_and_the_sweep():
 
 def test_official_switch_does_19_updates_for_20():
     methods = resolve_methods(block_of("paper"))
-    assert (methods["dsrl"].trunk_update, methods["dsrl"].first_update, methods["dsrl"].updates) == (19, 20, 348)
+    assert (methods["dsrl"].parent_update, methods["dsrl"].first_update, methods["dsrl"].updates) == (19, 20, 348)
     assert methods["nsr_prerl"].optimizer_updates == (4, 9, 14, 19, 24, 29, 49)
     assert methods["nsr_prerl"].evaluated_updates == (20, 348)
     assert methods["grpo"].evaluated_updates == (20, 60, 348)
@@ -111,7 +111,7 @@ def test_three_phases_continue_a_method_of_two():
         {"space": "posttrain", "samples": "positive", "updates": "rest"},
     ]
     method = resolve_methods(block_of("miniature", {"methods": {"three": {"phases": phases}}}))["three"]
-    assert (method.trunk, method.trunk_update, method.first_update) == ("dsrl", 30, 31)
+    assert (method.parent, method.parent_update, method.first_update) == ("dsrl", 30, 31)
 
 
 def test_schedule_of_the_paper():

@@ -21,7 +21,7 @@ PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "all"], 1)
 
 
 def plan(models, seeds, methods, continued):
-    """Jobs of `models` x `seeds`, `methods` trained (the base is evaluated beside them), `continued` from a trunk."""
+    """Jobs of `models` x `seeds`, `methods` trained (the base is evaluated beside them), `continued` from a parent."""
     runs = models * seeds
     evaluated = runs * (methods + 1)
     return PUBLISHED | {
@@ -235,7 +235,7 @@ class TestReruns:
         assert jobs["prepare_miniature_data"] == 1 and jobs["generate_samples"] == 30
         assert not {"train_policy", "pretrain_miniature_model", "sample_rollouts"} & set(jobs)
 
-    def test_the_second_phase_of_dsrl_leaves_its_trunk(self, smoke_run, edit):
+    def test_the_second_phase_of_dsrl_leaves_its_parent(self, smoke_run, edit):
         second = "          - {space: posttrain, samples: all, updates: rest}\n      nsr_rl_warmup"
         edit("config.yaml", second, second.replace("rest}", "rest, optimizer: fresh}"))
         assert {run.split("/")[0] for run in self.runs(smoke_run)} == {"dsrl", "dsrl_s2"}  # the sweep has dsrl's phases

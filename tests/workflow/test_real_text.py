@@ -143,9 +143,9 @@ def test_every_update_changes_the_weights(study):
 
 
 def test_hand_over_keeps_weights_and_adam_moments(study):
-    trunk, start = verify(study.checkpoint(2)), verify(study.folder / "start/manifest.json")
+    parent, start = verify(study.checkpoint(2)), verify(study.folder / "start/manifest.json")
     for name in ("model.safetensors", OPTIMIZER):
-        assert (trunk / name).read_bytes() == (start / name).read_bytes()
+        assert (parent / name).read_bytes() == (start / name).read_bytes()
     handed_over = load_file(start / OPTIMIZER)
     for update, steps in ((1, 1), (2, 2), (3, 3), (4, 4)):
         moments = load_file(verify(study.checkpoint(update)) / OPTIMIZER)

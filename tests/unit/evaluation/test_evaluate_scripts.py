@@ -238,8 +238,8 @@ def settings(tmp_path):
         "seeds": [1],
         "samples": 4,
         "methods": {
-            "warm": {"trunk": None, "first_update": 1, "updates": 4},
-            "dsrl": {"trunk": "warm", "first_update": 3, "updates": 5},
+            "warm": {"parent": None, "first_update": 1, "updates": 4},
+            "dsrl": {"parent": "warm", "first_update": 3, "updates": 5},
         },
         "evaluations": [
             write_evaluation(tmp_path, "warm", 1, RIGHT),
@@ -297,7 +297,7 @@ def test_aggregate_scores(tmp_path, settings):
     }
 
 
-def test_curves_join_the_trunk(tmp_path, settings):
+def test_curves_join_the_parent(tmp_path, settings):
     succeed(*aggregate(settings, tmp_path))
     curves = pd.read_parquet(tmp_path / "curves.parquet")
     assert list(curves.columns) == ["method", "seed", "update", "kind", "name", "benchmark", "value"]
@@ -367,8 +367,8 @@ FAULTS = {
         lambda s: edit(s["histories"][0]["metrics"], lambda f: f[f["update"] != 2]),
         "updates are not exactly 1 … 4",
     ),
-    "a missing trunk": (lambda s: s["histories"].pop(0), "no history of warm seed 1"),
-    "a trunk that ends early": (
+    "a missing parent": (lambda s: s["histories"].pop(0), "no history of warm seed 1"),
+    "a parent that ends early": (
         lambda s: s["methods"]["dsrl"].update(first_update=3) or _short(s),
         "train that longer",
     ),
@@ -377,7 +377,7 @@ FAULTS = {
         lambda s: edit(s["histories"][0]["validation"], lambda f: f.iloc[1:]),
         "not each of ['easy', 'hard'] once",
     ),
-    "a validation of the trunk": (
+    "a validation of the parent": (
         lambda s: edit(s["histories"][1]["validation"], lambda f: f.assign(update=2)),
         "lies outside 3 … 5",
     ),

@@ -227,10 +227,10 @@ def test_warm_up_trains_the_critic_alone_also_after_a_resume(shop):
 
 def test_ppo_after_another_phase_starts_its_critic_from_that_policy(shop):
     first = {**PRETRAIN_NEGATIVE, "last_update": 3}
-    trunk = shop.run("trunk", job(first, kept_updates=[3], optimizer_updates=[3], validation={"updates": [3]}))
+    parent = shop.run("parent", job(first, kept_updates=[3], optimizer_updates=[3], validation={"updates": [3]}))
     settings = ppo_job({"first_update": 4, "optimizer": "keep"}, validation={"updates": [6]})
-    trainer = shop.trainer("second", settings, start=trunk / "checkpoints/update000003/manifest.json")
-    start = load_file(trunk / "checkpoints/update000003/model.safetensors")
+    trainer = shop.trainer("second", settings, start=parent / "checkpoints/update000003/manifest.json")
+    start = load_file(parent / "checkpoints/update000003/model.safetensors")
     for name, value in trainer.critic.model.decoder.named_parameters():
         assert torch.equal(value, start[f"model.{name}"])
     trainer.run(shop.folder / "second/output")

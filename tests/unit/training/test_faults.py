@@ -181,10 +181,10 @@ def files_of(folder: Path) -> dict[str, str]:
 
 def test_a_hand_over_killed_at_any_point_and_the_phase_after_it(shop, killers, straight, tmp_path):
     first = {**PRETRAIN_NEGATIVE, "last_update": 3}
-    trunk = shop.run("trunk", job(first, kept_updates=[3], optimizer_updates=[3], validation={"updates": [3]}))
+    parent = shop.run("parent", job(first, kept_updates=[3], optimizer_updates=[3], validation={"updates": [3]}))
 
     def arguments(folder: Path) -> list[str]:
-        source = trunk / "checkpoints/update000003/manifest.json"
+        source = parent / "checkpoints/update000003/manifest.json"
         settings = json.dumps({"update": 3, "optimizer": "keep"})
         return ["--settings", settings, "--checkpoint", str(source), "--start", str(folder / "start/manifest.json")]
 

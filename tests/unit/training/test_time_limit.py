@@ -10,7 +10,7 @@ from tiny_training import Workshop, job
 from training_jobs import Training, start_script, updates_done, wait_for_update
 
 from prerl.core.errors import UserError
-from prerl.training import time_limit as slices
+from prerl.training import time_limit
 from prerl.training.time_limit import ATTEMPTS, MARGIN_S, Slice, count_attempt, slurm_end_s
 
 SETTINGS = job(training={"checkpoint_every": 4}, kept_updates=[6], optimizer_updates=[6])
@@ -77,7 +77,7 @@ def fake_squeue(folder: Path, monkeypatch, script: str) -> None:
 def test_outside_of_slurm_there_is_no_end(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert slurm_end_s() is None
-    assert not Slice(None).over()
+    assert not Slice(None).should_stop()
 
 
 def test_squeue_is_asked_for_the_end_of_the_job(tmp_path, monkeypatch):
@@ -95,12 +95,12 @@ def test_a_squeue_that_does_not_answer_ends_the_job(tmp_path, monkeypatch, answe
 
 def test_a_slice_is_over_where_the_next_update_might_not_fit(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(slices.time, "time", lambda: now[0])
+    monkeypatch.setattr(time_limit.time, "time", lambda: now[0])
     time_slice = Slice(1000.0 + 400.0)
     said = []
     for seconds in (50.0, 20.0, 100.0, 60.0, 1.0):  # longest 50, 50, 100, 100; 400 - 230 < 2 x 100 + MARGIN_S
         now[0] += seconds
-        said.append(time_slice.over())
+        said.append(time_slice.should_stop())
     assert MARGIN_S == 30.0
     assert said == [False, False, False, True, True]  # left: 350 > 130, 330 > 130, 230 = 230, 170 < 230
 

@@ -113,13 +113,13 @@ SECOND_PHASE = {**POSTTRAIN_ALL, "first_update": 4, "optimizer": "keep"}
 
 
 @pytest.fixture(scope="module")
-def trunk(shop):
+def parent(shop):
     """NSR-PreRL for three updates."""
-    return shop.run("trunk", job(FIRST_PHASE, kept_updates=[3], optimizer_updates=[3], validation={"updates": [0, 3]}))
+    return shop.run("parent", job(FIRST_PHASE, kept_updates=[3], optimizer_updates=[3], validation={"updates": [0, 3]}))
 
 
-def test_the_hand_over_equals_one_run_that_swaps_the_objective(shop, trunk, monkeypatch):
-    start = reincarnate(monkeypatch, trunk / "checkpoints/update000003/manifest.json", shop.folder / "s/manifest.json")
+def test_the_hand_over_equals_one_run_that_swaps_the_objective(shop, parent, monkeypatch):
+    start = reincarnate(monkeypatch, parent / "checkpoints/update000003/manifest.json", shop.folder / "s/manifest.json")
     second = job(SECOND_PHASE, validation={"updates": [6]})
     output = shop.run("second", second, start=start)
 
@@ -135,13 +135,13 @@ def test_the_hand_over_equals_one_run_that_swaps_the_objective(shop, trunk, monk
         for key, value in swapped.optimizer.state[parameter].items():
             assert torch.equal(moments[f"{name}|{key}"], value), (name, key)
     own = [{k: v for k, v in row.items() if not k.startswith("seconds_")} for row in rows]
-    assert metrics(trunk) + metrics(output) == own
+    assert metrics(parent) + metrics(output) == own
     assert [row["space"] for row in own] == ["pretrain"] * 3 + ["posttrain"] * 3
     assert next_ids(shop.trainer("second", second, start=start), 7) == next_ids(swapped, 7)
 
 
-def test_a_phase_may_be_resumed_after_the_hand_over(shop, trunk, monkeypatch):
-    start = reincarnate(monkeypatch, trunk / "checkpoints/update000003/manifest.json", shop.folder / "t/manifest.json")
+def test_a_phase_may_be_resumed_after_the_hand_over(shop, parent, monkeypatch):
+    start = reincarnate(monkeypatch, parent / "checkpoints/update000003/manifest.json", shop.folder / "t/manifest.json")
     second = job(SECOND_PHASE, {"checkpoint_every": 1}, {"updates": [6]})
     expected = shop.run("unbroken", second, start=start)
     trainer = shop.trainer("broken", second, start=start)
@@ -155,8 +155,8 @@ def test_a_phase_may_be_resumed_after_the_hand_over(shop, trunk, monkeypatch):
     assert tensors(shop.folder / "broken/output") == tensors(expected)
 
 
-def test_fresh_drops_the_moments_and_nothing_else(shop, trunk, monkeypatch):
-    source = trunk / "checkpoints/update000003/manifest.json"
+def test_fresh_drops_the_moments_and_nothing_else(shop, parent, monkeypatch):
+    source = parent / "checkpoints/update000003/manifest.json"
     keep = reincarnate(monkeypatch, source, shop.folder / "keep/manifest.json")
     fresh = reincarnate(monkeypatch, source, shop.folder / "fresh/manifest.json", optimizer="fresh")
     names = {manifest: set(json.loads(manifest.read_text())["files"]) for manifest in (keep, fresh)}
@@ -175,20 +175,20 @@ def test_fresh_drops_the_moments_and_nothing_else(shop, trunk, monkeypatch):
     assert steps == {"keep": {4.0}, "fresh": {1.0}}
 
 
-def test_a_hand_over_that_cannot_be_right_is_refused(shop, trunk, monkeypatch):
-    source = trunk / "checkpoints/update000003"
+def test_a_hand_over_that_cannot_be_right_is_refused(shop, parent, monkeypatch):
+    source = parent / "checkpoints/update000003"
     with pytest.raises(CheckpointError, match="of update 3, not 2"):
         reincarnate(monkeypatch, source / "manifest.json", shop.folder / "u/manifest.json", update=2)
     bare = shop.run("bare", job(FIRST_PHASE, kept_updates=[3], optimizer_updates=[], validation={"updates": [3]}))
     with pytest.raises(CheckpointError, match="no optimizer moments.*keep.*delete .*manifest.json"):
         reincarnate(monkeypatch, bare / "checkpoints/update000003/manifest.json", shop.folder / "v/manifest.json")
     with pytest.raises(CheckpointError, match="is missing"):
-        reincarnate(monkeypatch, trunk / "checkpoints/update000009/manifest.json", shop.folder / "w/manifest.json")
+        reincarnate(monkeypatch, parent / "checkpoints/update000009/manifest.json", shop.folder / "w/manifest.json")
 
 
 @pytest.mark.parametrize(("made", "asked"), [("keep", "fresh"), ("fresh", "keep")])
-def test_a_start_that_does_not_fit_the_phases_optimizer_is_refused(shop, trunk, monkeypatch, tmp_path, made, asked):
-    source = trunk / "checkpoints/update000003/manifest.json"
+def test_a_start_that_does_not_fit_the_phases_optimizer_is_refused(shop, parent, monkeypatch, tmp_path, made, asked):
+    source = parent / "checkpoints/update000003/manifest.json"
     start = reincarnate(monkeypatch, source, tmp_path / "start/manifest.json", optimizer=made)
     with pytest.raises(CheckpointError, match=f"optimizer: {asked}.*make it again with reincarnate_policy"):
         shop.trainer("unfit", job({**SECOND_PHASE, "optimizer": asked}), start=start)
@@ -245,7 +245,7 @@ def test_changed_code_start_or_problems_make_the_state_foreign(shop, straight, t
     assert shop.trainer("straight", job(), train=make_problems(tmp_path / "train.parquet", 20)).update == 0
     shutil.copytree(shop.base.parent, tmp_path / "base")
     assert shop.trainer("straight", job(), start=tmp_path / "base/manifest.json").update == 6  # the same content
-    other = shop.folder / "trunk/output/checkpoints/update000003/manifest.json"
+    other = shop.folder / "parent/output/checkpoints/update000003/manifest.json"
     assert shop.trainer("straight", job(), start=other).update == 0
 
 
@@ -295,7 +295,6 @@ def test_published_checkpoints_are_transformers_folders_and_the_manifest_names_t
     assert progress == {"update": 6, "first_update": 1, "updates": 6}
 
 
-def test_a_metric_that_begins_later_is_a_column():
-    """As importance weights after updates that trained PPO's critic alone."""
-    rows = [{"update": 1, "never": None}, {"update": 2, "never": None, "importance_mean": 0.5}]
-    assert table_of(rows).to_pydict() == {"update": [1, 2], "never": [None, None], "importance_mean": [None, 0.5]}
+def test_a_metric_without_any_value_is_a_column_of_floats():
+    table = table_of([{"update": 1, "never": None}, {"update": 2, "never": None}])
+    assert table["never"].type == "double" and table.to_pydict() == {"update": [1, 2], "never": [None, None]}

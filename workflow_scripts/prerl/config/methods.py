@@ -1,10 +1,10 @@
-"""From config.yaml to jobs: the scale's block, and for each method its phases, trunk, updates to keep and to evaluate.
+"""From config.yaml to jobs: the scale's block, and for each method its phases, parent, updates to keep and to evaluate.
 
 Pure Python without heavy imports: the Snakefile reads it at every run. Updates are counted from 1 over the whole chain
-of phases. A method trains only its last phase; the phases before it are its *trunk*, another method that is trained
+of phases. A method trains only its last phase; the phases before it are its *parent*, another method that is trained
 once and continued from its checkpoint (the paper's policy reincarnation).
 
-    dsrl = nsr_prerl for 20 updates, then grpo   ->   trunk nsr_prerl, trunk_update 20, first_update 21, updates 60
+    dsrl = nsr_prerl for 20 updates, then grpo   ->   parent nsr_prerl, parent_update 20, first_update 21, updates 60
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Phase:
 
 @dataclass(frozen=True)
 class Method:
-    """A trained method. trunk: the method it continues after trunk_update updates; None where it starts from the base.
+    """A trained method. parent: the method that it continues after parent_update updates; None: it starts from the base.
 
     kept_updates: updates whose checkpoint stays; optimizer_updates: those of them that another method continues.
     """
 
     name: str
     phases: tuple[Phase, ...]
-    trunk: str | None
+    parent: str | None
     kept_updates: tuple[int, ...]
     optimizer_updates: tuple[int, ...]
     evaluated_updates: tuple[int, ...]
@@ -64,7 +64,7 @@ class Method:
         return self.phases[-1].first_update
 
     @property
-    def trunk_update(self) -> int:
+    def parent_update(self) -> int:
         """Updates done before the method's own phase; 0 where it starts from the base."""
         return self.first_update - 1
 
@@ -169,7 +169,7 @@ def sweep_methods(block: Mapping) -> dict[int, tuple[str, list[dict]]]:
     return derived
 
 
-def _is_trunk(candidate: tuple[Phase, ...], phases: tuple[Phase, ...]) -> bool:
+def _is_parent(candidate: tuple[Phase, ...], phases: tuple[Phase, ...]) -> bool:
     """Whether `candidate` passes through the state that `phases` has before its last phase."""
     before = phases[:-1]
     return (
@@ -180,12 +180,12 @@ def _is_trunk(candidate: tuple[Phase, ...], phases: tuple[Phase, ...]) -> bool:
     )
 
 
-def _trunk(name: str, chains: Mapping[str, tuple[Phase, ...]]) -> str | None:
+def _parent(name: str, chains: Mapping[str, tuple[Phase, ...]]) -> str | None:
     phases = chains[name]
     if len(phases) == 1:
         return None
     for candidate, chain in chains.items():
-        if _is_trunk(chain, phases):
+        if _is_parent(chain, phases):
             return candidate
     wanted = [asdict(phase.settings) for phase in phases[:-1]]
     raise ConfigError(
@@ -214,7 +214,7 @@ def _evaluated(name: str, chain: tuple[Phase, ...], evaluation: Mapping) -> tupl
 def resolve_methods(block: Mapping) -> dict[str, Method]:
     """Every method to train, the sweep's included, in config order. `block` is a scale's resolved block with `methods`.
 
-    Raises ConfigError on a sweep, phase or evaluation that cannot be run, on a missing trunk and on methods that are
+    Raises ConfigError on a sweep, phase or evaluation that cannot be run, on a missing parent and on methods that are
     the same run under two names.
     """
     written = {name: method["phases"] for name, method in block["methods"].items()}
@@ -233,15 +233,15 @@ def resolve_methods(block: Mapping) -> dict[str, Method]:
             raise ConfigError(
                 f"evaluation.updates.{name}: no such method; methods are {', '.join(chains)}{nearest(name, chains)}"
             )
-    trunks = {name: _trunk(name, chains) for name in chains}
+    parents = {name: _parent(name, chains) for name in chains}
     evaluated = {name: _evaluated(name, chain, block["evaluation"]) for name, chain in chains.items()}
     methods = {}
     for name, chain in chains.items():
-        continued = {chains[other][-1].first_update - 1 for other, trunk in trunks.items() if trunk == name}
+        continued = {chains[other][-1].first_update - 1 for other, parent in parents.items() if parent == name}
         methods[name] = Method(
             name=name,
             phases=chain,
-            trunk=trunks[name],
+            parent=parents[name],
             kept_updates=tuple(sorted(continued.union(evaluated[name]))),
             optimizer_updates=tuple(sorted(continued)),
             evaluated_updates=evaluated[name],
@@ -268,7 +268,7 @@ def scheduled_updates(schedule: list[Mapping], method: Method) -> list[int]:
 
     schedule: [{every: 5, until: 100}, {every: 25, until: end}] = 5, 10, …, 100, 125, 150, …
     """
-    updates = {method.updates} | ({0} if method.trunk is None else set())
+    updates = {method.updates} | ({0} if method.parent is None else set())
     start = 0
     for part in schedule:
         until = method.updates if part["until"] == "end" else part["until"]

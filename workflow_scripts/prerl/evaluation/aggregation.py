@@ -192,9 +192,9 @@ def _read_validation(history: dict, first_update: int, updates: int, benchmarks:
 
 
 def join_curves(settings: dict) -> pd.DataFrame:
-    """The curves table: each method's whole chain, its trunk's updates before its own first one, then its own.
+    """The curves table: each method's whole chain, its parent's updates before its own first one, then its own.
 
-    Raises ValueError when a method, its trunk or an update has no history.
+    Raises ValueError when a method, its parent or an update has no history.
     """
     methods = settings["methods"]
     own: dict[tuple[str, int], pd.DataFrame] = {}
@@ -211,14 +211,14 @@ def join_curves(settings: dict) -> pd.DataFrame:
     def chain(method: str, seed: int) -> pd.DataFrame:
         if (method, seed) not in own:
             raise ValueError(f"no history of {method} seed {seed}, on which another method builds: add it to histories")
-        trunk, first_update = methods[method]["trunk"], methods[method]["first_update"]
-        if trunk is None:
+        parent, first_update = methods[method]["parent"], methods[method]["first_update"]
+        if parent is None:
             return own[method, seed]
-        if methods[trunk]["updates"] < first_update - 1:
+        if methods[parent]["updates"] < first_update - 1:
             raise ValueError(
-                f"{method} starts at update {first_update}, but its trunk {trunk} ends before: train that longer"
+                f"{method} starts at update {first_update}, but its parent {parent} ends before: train that longer"
             )
-        before = chain(trunk, seed)
+        before = chain(parent, seed)
         return pd.concat([before[before["update"] < first_update], own[method, seed]], ignore_index=True)
 
     columns = ["method", "seed", "update", "kind", "name", "benchmark", "value"]

@@ -149,7 +149,7 @@ def _train_policy(job: _Job) -> JobCost:
     block, method = job.block, job.methods[job.wildcards["method"]]
     phase = method.phases[-1].settings
     critic = phase.advantages == "gae"
-    updates = method.updates - method.trunk_update
+    updates = method.updates - method.parent_update
     seconds = job.machine.start_s + updates * update_seconds(job, phase.space, phase.samples, critic)
     questions = sum(questions_of(block["data"]["benchmarks"][name]) for name in block["validation"]["benchmarks"])
     validations = len(scheduled_updates(block["validation"]["schedule"], method))

@@ -48,7 +48,6 @@ class TrainSettings:
     grad_clip: float
     micro_batch_tokens: int
     max_gap_nats: float
-    importance_cap: float | None
     measured_samples_per_prompt: int
     precision: str
     activation_checkpointing: bool

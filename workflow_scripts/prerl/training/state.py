@@ -182,11 +182,7 @@ class TrainingState:
 
 
 def table_of(rows: list[dict]) -> pa.Table:
-    """Rows as a table with every key of any row, null where a row lacks it.
-
-    A column without any value is float64 (no right sample ever: null log-probs).
-    """
-    names = dict.fromkeys(name for row in rows for name in row)  # pyarrow takes those of the first row alone
-    table = pa.Table.from_pylist([dict.fromkeys(names) | row for row in rows])
+    """Rows of equal keys as a table; a column without any value is float64 (no right sample ever: null log-probs)."""
+    table = pa.Table.from_pylist(rows)
     fields = [field.with_type(pa.float64()) if pa.types.is_null(field.type) else field for field in table.schema]
     return table.cast(pa.schema(fields))

@@ -52,7 +52,7 @@ class Slice:
     def _tell(self, _number: int, _frame: object) -> None:
         self.told = True
 
-    def over(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether to save and end now; to be asked after every update.
 
         So it is where less is left than MARGIN_S and twice the longest time between two questions (the first counts

@@ -22,14 +22,12 @@ from prerl.core.errors import UserError
 from prerl.core.files import read_problems
 from prerl.models import checkpoints
 from prerl.models.base_model import check_base_model
-from prerl.models.batching import row_logprobs
 from prerl.models.packing import pack_rows
 from prerl.models.prompts import encode_prompts, end_token_ids, prefix_token_id
 from prerl.models.sharding import prepare, start_processes
 from prerl.models.training_checkpoints import load_optimizer
 from prerl.objectives import spaces
-from prerl.objectives.advantages import gae_advantages, nonzero_rows, outcome_advantages
-from prerl.objectives.importance import importance_weights, weighted_advantages
+from prerl.objectives.advantages import gae_advantages, outcome_advantages
 from prerl.objectives.objective import Objective
 from prerl.objectives.token_mean import loss_rows, row_weights
 from prerl.rollouts.engines import build_sampler
@@ -108,10 +106,11 @@ class Trainer:
             folder=folder if self.update >= s.first_update else None,
         )
 
-    def run(self, output: Path, over: Callable[[], bool] = lambda: False) -> bool:
+    def run(self, output: Path, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the last update, then publish metrics, validation and kept checkpoints under `output`.
 
-        over: asked after every update; where it says so in any process, all save and end. Returns whether all is done.
+        should_stop: asked after every update; if true on any rank, all ranks checkpoint and exit. Returns whether all
+        updates are done.
         """
         s = self.settings
         main = self.accelerator.is_main_process
@@ -124,7 +123,7 @@ class Trainer:
             if self.update in s.validations():
                 self._record("validation", self.validate(self.update))
             last = self.update == s.last_update
-            stop = self._any_process(over()) and not last
+            stop = self._on_any_rank(should_stop()) and not last
             if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or last or stop:
                 self.state.save(self.update, self.model, self.tokenizer, self.optimizer, self.accelerator, self.critic)
                 self.accelerator.wait_for_everyone()
@@ -137,7 +136,7 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         return True
 
-    def _any_process(self, value: bool) -> bool:
+    def _on_any_rank(self, value: bool) -> bool:
         flag = torch.tensor(int(value), device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, reduction="sum"))
 
@@ -207,9 +206,6 @@ class Trainer:
             if self.critic.updates() <= s.critic.warmup_updates:
                 return NOTHING_TRAINED | valued
         weights_R = token_mean_weights(graded, responses, advantages, objective)
-        if s.importance_cap is not None:
-            advantages, corrected = self._correct(graded, responses, advantages, weights_R)
-            valued |= corrected
         trained = policy_update(
             self.model,
             self.optimizer,
@@ -224,35 +220,6 @@ class Trainer:
             grad_clip=s.grad_clip,
         )
         return trained | valued
-
-    @torch.no_grad()
-    def _correct(
-        self,
-        graded: GradedRollouts,
-        responses: list[list[int]],
-        advantages: torch.Tensor | list[torch.Tensor],
-        weights_R: torch.Tensor,
-    ) -> tuple[list[torch.Tensor], dict]:
-        """Advantages by token under the weights of objectives.importance, and their metrics; one more forward pass.
-
-        Only of the rows that `policy_update` takes.
-        """
-        s = self.settings
-        counting = (weights_R != 0) & nonzero_rows(advantages)
-        rows = [row for row in counting.nonzero()[:, 0].tolist() if responses[row]]
-        if not rows:
-            return advantages, {"importance_mean": None, "importance_cut": None}
-        own = [responses[row] for row in rows]
-        contexts = [graded.contexts[row] for row in rows]
-        trainer = row_logprobs(
-            self.model, self.accelerator, contexts, own, s.sampling.temperature, s.micro_batch_tokens
-        )
-        sampler = [
-            torch.tensor(graded.rollouts[row].logprobs[: len(response)])
-            for row, response in zip(rows, own, strict=True)
-        ]
-        weights, measured = importance_weights(trainer, sampler, s.importance_cap)
-        return weighted_advantages(advantages, rows, weights, [len(response) for response in responses]), measured
 
     def _train_critic(
         self, graded: GradedRollouts, contexts: list[list[int]], responses: list[list[int]]
