@@ -66,7 +66,7 @@ def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Tr
         "validation": {"updates": [], "samples": 1, "sampling": sampling},
     }
     # a base model must be able to end its answers; this one never does
-    with mock.patch("prerl.training.trainer.check_base_model", lambda start, *_: load_tokenizer(start)):
+    with mock.patch("prerl.training.build.check_base_model", lambda start, *_: load_tokenizer(start)):
         trainer = Trainer(TrainSettings.from_json(json.dumps(settings)), start, train, [], folder / "state", [])
     rewards = torch.tensor([reward(row, mixed_groups) for row in range(PROMPTS * GROUP)])
     train_stage = trainer._train

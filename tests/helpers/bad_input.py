@@ -233,11 +233,13 @@ def not_finite(what: str) -> Spoil:
             run.patch.setattr(prerl.training.trainer, "sample_and_grade", graded)
 
         def act() -> None:
-            before = copy.deepcopy(trainer.model.state_dict())
+            before = copy.deepcopy(trainer.learner.model.state_dict())
             try:
                 trainer.run(run.folder / "run/output")
             finally:
-                assert all(torch.equal(before[name], value) for name, value in trainer.model.state_dict().items())
+                assert all(
+                    torch.equal(before[name], value) for name, value in trainer.learner.model.state_dict().items()
+                )
 
         return act
 

@@ -60,7 +60,7 @@ def test_every_update_samples_from_the_present_policy(straight):
 
 def test_a_stale_engine_stops_the_run(shop):
     trainer = trainer_of(shop, "stale", three_updates())
-    trainer.sampler.sync_weights = lambda model: None
+    trainer.learner.sampler.sync_weights = lambda model: None
     with pytest.raises(UserError, match="update 2: sampler and trainer differ.*look for stale weights"):
         trainer.run(shop.folder / "stale/output")
     assert trainer.update == 1

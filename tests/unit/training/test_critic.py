@@ -195,12 +195,10 @@ def test_a_resumed_run_equals_the_straight_one_bitwise(shop, straight, killed_be
         trainer.state.write("metrics", update, trainer.step(update))
         if update == 3:
             trainer.state.write("validation", 0, trainer.validate(0))
-            trainer.state.save(
-                3, trainer.model, trainer.tokenizer, trainer.optimizer, trainer.accelerator, trainer.critic
-            )
+            trainer.state.save(3, trainer.learner, trainer.accelerator)
     trainer.state.lock.close()
     resumed = shop.trainer(name, ppo_job())
-    assert resumed.update == 3 and resumed.critic.updates() == 3
+    assert resumed.update == 3 and resumed.learner.critic.updates() == 3
     output = shop.folder / name / "output"
     resumed.run(output)
     assert tensors(output) == tensors(straight[0]) and critic_files(shop, name) == critic_files(shop, "straight")
@@ -211,17 +209,17 @@ def test_a_resumed_run_equals_the_straight_one_bitwise(shop, straight, killed_be
 def test_warm_up_trains_the_critic_alone_also_after_a_resume(shop):
     settings = ppo_job(training={"checkpoint_every": 1}, critic={"warmup_updates": 2})
     trainer = shop.trainer("warm", settings)
-    start = copy.deepcopy(trainer.model.state_dict())
+    start = copy.deepcopy(trainer.learner.model.state_dict())
     trainer.state.write("validation", 0, trainer.validate(0))
     trainer.state.write("metrics", 1, trainer.step(1))
-    trainer.state.save(1, trainer.model, trainer.tokenizer, trainer.optimizer, trainer.accelerator, trainer.critic)
+    trainer.state.save(1, trainer.learner, trainer.accelerator)
     trainer.state.lock.close()
     resumed = shop.trainer("warm", settings)
     assert resumed.update == 1
     rows = [resumed.step(update) for update in (2, 3)]
     assert [row["rows_trained"] for row in rows] == [0, 16] and [row["loss"] == 0.0 for row in rows] == [True, False]
     assert all(row["value_loss"] > 0 for row in rows)
-    for trained, model in ((False, trainer.model), (True, resumed.model)):
+    for trained, model in ((False, trainer.learner.model), (True, resumed.learner.model)):
         assert all(torch.equal(start[name], value) for name, value in model.state_dict().items()) is not trained
 
 
@@ -231,7 +229,7 @@ def test_ppo_after_another_phase_starts_its_critic_from_that_policy(shop):
     settings = ppo_job({"first_update": 4, "optimizer": "keep"}, validation={"updates": [6]})
     trainer = shop.trainer("second", settings, start=parent / "checkpoints/update000003/manifest.json")
     start = load_file(parent / "checkpoints/update000003/model.safetensors")
-    for name, value in trainer.critic.model.decoder.named_parameters():
+    for name, value in trainer.learner.critic.model.decoder.named_parameters():
         assert torch.equal(value, start[f"model.{name}"])
     trainer.run(shop.folder / "second/output")
     assert [row["update"] for row in metrics(shop.folder / "second/output")] == [4, 5, 6]

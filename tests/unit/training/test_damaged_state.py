@@ -125,6 +125,6 @@ def test_a_checkpoint_pushes_out_its_predecessors_and_never_later_ones(shop):
     trainer = shop.trainer("pushed", settings)
     stand = []
     for update in (1, 2, 5, 6, 3, 4):
-        trainer.state.save(update, trainer.model, trainer.tokenizer, trainer.optimizer, trainer.accelerator)
+        trainer.state.save(update, trainer.learner, trainer.accelerator)
         stand.append(sorted(int(path.name[6:]) for path in trainer.state.checkpoint(1).parent.glob("update*")))
     assert stand == [[1], [1, 2], [2, 5], [5, 6], [3], [3, 4]]

@@ -148,7 +148,7 @@ def test_a_phase_may_be_resumed_after_the_hand_over(shop, parent, monkeypatch):
     assert trainer.update == 3
     for update in (4, 5):
         trainer.state.write("metrics", update, trainer.step(update))
-        trainer.state.save(update, trainer.model, trainer.tokenizer, trainer.optimizer, trainer.accelerator)
+        trainer.state.save(update, trainer.learner, trainer.accelerator)
     again = shop.trainer("broken", second, start=start)
     assert again.update == 5
     again.run(shop.folder / "broken/output")

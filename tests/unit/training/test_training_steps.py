@@ -104,7 +104,7 @@ def test_no_pass_is_wasted(shop, monkeypatch, method):
         if torch.is_grad_enabled():
             inputs.append(keywords["input_ids"])
 
-    handle = trainer.model.get_decoder().register_forward_pre_hook(watch, with_kwargs=True)
+    handle = trainer.learner.model.get_decoder().register_forward_pre_hook(watch, with_kwargs=True)
     seen = captured_step(trainer, monkeypatch)
     handle.remove()
     _, _, _, contexts, responses, advantages, weights = seen["arguments"]
@@ -155,14 +155,14 @@ class ShiftedSampler(TransformersSampler):
 @pytest.mark.parametrize("shift", [0.02, -0.02])
 def test_a_gap_between_sampler_and_trainer_stops_the_run_before_the_step(shop, shift):
     trainer = shop.trainer("gap", job())
-    trainer.sampler = ShiftedSampler(trainer.model, [EOS])
-    trainer.sampler.shift = shift
-    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.learner.sampler = ShiftedSampler(trainer.learner.model, [EOS])
+    trainer.learner.sampler.shift = shift
+    before = copy.deepcopy(trainer.learner.model.state_dict())
     with pytest.raises(UserError, match="sampler and trainer differ.*training.max_gap_nats 0.01"):
         trainer.run(shop.folder / "gap/output")
-    assert all(torch.equal(value, before[name]) for name, value in trainer.model.state_dict().items())
+    assert all(torch.equal(value, before[name]) for name, value in trainer.learner.model.state_dict().items())
     assert shop.trainer("gap", job()).update == 0
-    trainer.sampler.shift = 0.005
+    trainer.learner.sampler.shift = 0.005
     assert trainer.step(1)["gap_mean"] == pytest.approx(0.005, abs=1e-4)
 
 

@@ -46,7 +46,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Method:
-    """A trained method. parent: the method that it continues after parent_update updates; None for the base model.
+    """A trained method. parent: the method that it continues after parent_update updates; None: starts from the base.
 
     kept_updates: updates whose checkpoint stays; optimizer_updates: those of them that another method continues.
     """

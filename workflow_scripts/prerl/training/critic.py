@@ -20,6 +20,7 @@ from prerl.models.batching import NO_ROWS, own_micro_batches, score_rows
 from prerl.models.logprobs import response_hidden
 from prerl.models.sharding import clip_gradients, gathered, prepare
 from prerl.models.training_checkpoints import load_critic, load_optimizer
+from prerl.training.updates import adamw
 
 HEAD_STD = 0.02
 """Standard deviation of the new head's weights: transformers' default for a token classifier, as verl's critic is."""
@@ -111,14 +112,7 @@ class Critic:
         if folder is not None:
             load_critic(folder, self.model)
         prepare(self.model, accelerator, precision, activation_checkpointing)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=settings.learning_rate,
-            betas=betas,
-            eps=eps,
-            weight_decay=settings.weight_decay,
-            fused=accelerator.device.type == "cuda",  # no copies of all weights
-        )
+        self.optimizer = adamw(self.model, accelerator, settings.learning_rate, settings.weight_decay, betas, eps)
         if folder is not None:
             load_optimizer(folder, self.model, self.optimizer, checkpoints.CRITIC_OPTIMIZER)
 

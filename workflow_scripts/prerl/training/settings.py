@@ -92,6 +92,11 @@ class TrainSettings:
             **values,
         )
 
+    @property
+    def longest_answer_tokens(self) -> int:
+        """Most new tokens of any answer that the job samples."""
+        return max(self.sampling.max_new_tokens, self.validation_sampling.max_new_tokens)
+
     def trajectory(self) -> dict:
         """The settings that change weights or metrics; where to stop, keep, save or validate, and memory, do not."""
         free = {"last_update", "kept_updates", "optimizer_updates", "checkpoint_every", "max_gap_nats"}

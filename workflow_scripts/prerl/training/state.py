@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from prerl.core.files import delete, lock_folder, remove_folder, sha256_of, write_json, write_parquet
 from prerl.models import checkpoints
 from prerl.models.training_checkpoints import save_checkpoint
+from prerl.training.build import Learner
 from prerl.training.settings import TrainSettings, fingerprint, validation_key
 
 
@@ -136,11 +137,11 @@ class TrainingState:
         progress = {"update": update, "first_update": s.first_update, "updates": s.last_update}
         write_json(self.root / checkpoints.PROGRESS, progress)
 
-    def save(self, update: int, model, tokenizer, optimizer, accelerator: Accelerator, critic=None) -> None:
+    def save(self, update: int, learner: Learner, accelerator: Accelerator) -> None:
         """Checkpoint of `update`, by all processes; of those before it that nothing names only the last stays.
 
-        Later ones are of a trajectory that this one replaces and go first: they must neither be gone on from nor push
-        out this one's predecessor.
+        Later ones are of a trajectory that this one replaces and go first: they can be neither resumed from nor evict
+        this one's predecessor.
         """
         folders = sorted((self.folder / "checkpoints").glob("update*")) if accelerator.is_main_process else []
         numbers = {folder: int(folder.name.removeprefix("update")) for folder in folders}
@@ -148,7 +149,15 @@ class TrainingState:
             if numbers[folder] > update:
                 remove_folder(folder)
         progress = self._progress(update)
-        save_checkpoint(self.checkpoint(update), model, tokenizer, optimizer, progress, accelerator, critic)
+        save_checkpoint(
+            self.checkpoint(update),
+            learner.model,
+            learner.tokenizer,
+            learner.optimizer,
+            progress,
+            accelerator,
+            learner.critic,
+        )
         for folder in [folder for folder in folders if numbers[folder] < update][:-1]:
             if numbers[folder] not in self.settings.kept_updates:
                 remove_folder(folder)

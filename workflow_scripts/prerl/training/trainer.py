@@ -20,20 +20,15 @@ import torch
 
 from prerl.core.errors import UserError
 from prerl.core.files import read_problems
-from prerl.models import checkpoints
-from prerl.models.base_model import check_base_model
-from prerl.models.packing import pack_rows
-from prerl.models.prompts import encode_prompts, end_token_ids, prefix_token_id
-from prerl.models.sharding import prepare, start_processes
-from prerl.models.training_checkpoints import load_optimizer
+from prerl.models.prompts import encode_prompts
+from prerl.models.sharding import start_processes
 from prerl.objectives import spaces
 from prerl.objectives.advantages import gae_advantages, outcome_advantages
 from prerl.objectives.objective import Objective
 from prerl.objectives.token_mean import loss_rows, row_weights
-from prerl.rollouts.engines import build_sampler
 from prerl.rollouts.graded import GradedRollouts, sample_and_grade, update_metrics
 from prerl.rollouts.interface import sample_seed
-from prerl.training.critic import Critic
+from prerl.training.build import build_learner
 from prerl.training.settings import TrainSettings
 from prerl.training.state import TrainingState
 from prerl.training.updates import measure_spaces, policy_update
@@ -43,7 +38,7 @@ NOTHING_TRAINED = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "tokens_
 
 
 class Trainer:
-    """One training job: a model, its optimizer, its data and its state folder."""
+    """One training job: a learner, its data and its state folder."""
 
     def __init__(
         self, settings: TrainSettings, start: Path, train: Path, validation: list[Path], state: Path, code: list[Path]
@@ -62,49 +57,8 @@ class Trainer:
             self.state = TrainingState(settings, state, start, train, validation, code, main)
         self.update = self.state.update
         folder = self.state.start_folder(start)
-        longest = max(settings.sampling.max_new_tokens, settings.validation_sampling.max_new_tokens)
-        self.tokenizer = check_base_model(folder, settings.prompt, longest)
-        self.prefix_id = prefix_token_id(self.tokenizer, settings.prompt.prefix_token)
-        self.model = checkpoints.load_model(folder, "cpu")
-        if settings.pack_rows:
-            pack_rows(self.model)
-        self.critic = self._build_critic(folder)
-        prepare(self.model, self.accelerator, settings.precision, settings.activation_checkpointing)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=settings.learning_rate,
-            betas=settings.betas,
-            eps=settings.eps,
-            weight_decay=settings.weight_decay,
-            fused=self.accelerator.device.type == "cuda",  # no copies of all weights
-        )
-        load_optimizer(folder, self.model, self.optimizer)
-        self.sampler = build_sampler(
-            settings.engine,
-            self.model,
-            start.parent,
-            end_token_ids(start.parent, self.tokenizer),
-            settings.sampling,
-            settings.prompt.max_prompt_tokens + longest,
-        )
-
-    def _build_critic(self, folder: Path) -> Critic | None:
-        """PPO's critic: it starts from the phase's starting policy, or goes on from the checkpoint in `folder`."""
-        s = self.settings
-        if s.critic is None:
-            return None
-        return Critic(
-            s.critic,
-            self.model,
-            self.accelerator,
-            seed=sample_seed(s.seed, "critic"),
-            betas=s.betas,
-            eps=s.eps,
-            micro_batch_tokens=s.micro_batch_tokens,
-            precision=s.precision,
-            activation_checkpointing=s.activation_checkpointing,
-            folder=folder if self.update >= s.first_update else None,
-        )
+        resumed = self.update >= settings.first_update
+        self.learner = build_learner(settings, self.accelerator, folder, start.parent, resumed)
 
     def run(self, output: Path, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the last update, then publish metrics, validation and kept checkpoints under `output`.
@@ -125,7 +79,7 @@ class Trainer:
             last = self.update == s.last_update
             stop = self._on_any_rank(should_stop()) and not last
             if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or last or stop:
-                self.state.save(self.update, self.model, self.tokenizer, self.optimizer, self.accelerator, self.critic)
+                self.state.save(self.update, self.learner, self.accelerator)
                 self.accelerator.wait_for_everyone()
             if main:
                 self.state.write_progress(self.update)
@@ -149,10 +103,10 @@ class Trainer:
         s = self.settings
         clock = Stopwatch()
         questions, problems = self.batch(update)
-        prompts = encode_prompts(self.tokenizer, problems["problem"], s.prompt)
+        prompts = encode_prompts(self.learner.tokenizer, problems["problem"], s.prompt)
         graded = sample_and_grade(
-            self.sampler,
-            self.tokenizer,
+            self.learner.sampler,
+            self.learner.tokenizer,
             prompts,
             problems["answer"],
             [[sample_seed(s.seed, "train", update, q, i) for i in range(s.samples_per_prompt)] for q in questions],
@@ -161,10 +115,10 @@ class Trainer:
             clock,
         )
         measured = measure_spaces(
-            self.model,
+            self.learner.model,
             self.accelerator,
             graded,
-            self.prefix_id,
+            self.learner.prefix_id,
             s.measured_samples_per_prompt,
             s.sampling.temperature,
             s.micro_batch_tokens,
@@ -182,7 +136,7 @@ class Trainer:
             trained = self._train(graded)
         except FloatingPointError as error:
             raise UserError(f"update {update}: {error}") from None
-        self.sampler.sync_weights(self.model)
+        self.learner.sampler.sync_weights(self.learner.model)
         clock.lap("seconds_training")
         phase = {"update": update, "space": s.objective.space, "samples": s.objective.samples}
         return phase | sampled | measured | trained | clock.seconds()
@@ -196,19 +150,19 @@ class Trainer:
                 rollout.token_ids[:-1] if rollout.finish_reason == "stop" else rollout.token_ids
                 for rollout in graded.rollouts
             ]
-        contexts = spaces.contexts(objective.space, graded.contexts, self.prefix_id)
-        if self.critic is None:
+        contexts = spaces.contexts(objective.space, graded.contexts, self.learner.prefix_id)
+        if self.learner.critic is None:
             tokens_R = [len(response) for response in responses]
             advantages = outcome_advantages(objective, graded.rewards_R, graded.groups_R, tokens_R)
             valued = {}
         else:
             advantages, valued = self._train_critic(graded, contexts, responses)
-            if self.critic.updates() <= s.critic.warmup_updates:
+            if self.learner.critic.updates() <= s.critic.warmup_updates:
                 return NOTHING_TRAINED | valued
         weights_R = token_mean_weights(graded, responses, advantages, objective)
         trained = policy_update(
-            self.model,
-            self.optimizer,
+            self.learner.model,
+            self.learner.optimizer,
             self.accelerator,
             contexts,
             responses,
@@ -226,10 +180,10 @@ class Trainer:
     ) -> tuple[list[torch.Tensor], dict]:
         """Advantages by token under the critic as it stands, and the metrics of its update on the same batch."""
         objective = replace(self.settings.objective, coefficient=1.0)
-        values = self.critic.values(contexts, responses)
+        values = self.learner.critic.values(contexts, responses)
         advantages, returns = gae_advantages(graded.rewards_R, values, objective.gamma, objective.lam)
         weights_R = token_mean_weights(graded, responses, advantages, objective)
-        return advantages, self.critic.update(contexts, responses, values, returns, weights_R)
+        return advantages, self.learner.critic.update(contexts, responses, values, returns, weights_R)
 
     def batch(self, update: int) -> tuple[list[str], dict[str, list[str]]]:
         """Question ids and problems of an update: a seeded permutation an epoch, the incomplete last batch dropped."""
@@ -246,9 +200,9 @@ class Trainer:
         s = self.settings
         problems = [(name, row) for name, table in self.validation.items() for row in table.to_pylist()]
         graded = sample_and_grade(
-            self.sampler,
-            self.tokenizer,
-            encode_prompts(self.tokenizer, [row["problem"] for _, row in problems], s.prompt),
+            self.learner.sampler,
+            self.learner.tokenizer,
+            encode_prompts(self.learner.tokenizer, [row["problem"] for _, row in problems], s.prompt),
             [row["answer"] for _, row in problems],
             [
                 [sample_seed(s.seed, "validation", name, update, row["id"], i) for i in range(s.validation_samples)]

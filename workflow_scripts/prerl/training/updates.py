@@ -15,6 +15,25 @@ from prerl.objectives.surrogate import clip_fraction, clipped_surrogate
 from prerl.rollouts.graded import GradedRollouts
 
 
+def adamw(
+    model: torch.nn.Module,
+    accelerator: Accelerator,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    eps: float,
+) -> torch.optim.AdamW:
+    """AdamW over all parameters of `model` as they are now; on a GPU fused, which copies no weights."""
+    return torch.optim.AdamW(
+        model.parameters(),
+        lr=learning_rate,
+        betas=betas,
+        eps=eps,
+        weight_decay=weight_decay,
+        fused=accelerator.device.type == "cuda",
+    )
+
+
 def policy_update(
     model: PreTrainedModel,
     optimizer: torch.optim.Optimizer,

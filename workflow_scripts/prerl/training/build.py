@@ -1,0 +1,91 @@
+"""What a training job computes with: tokenizer, policy, critic, optimizer and sampler, built in the one right order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from prerl.models.base_model import check_base_model
+from prerl.models.checkpoints import load_model
+from prerl.models.packing import pack_rows
+from prerl.models.prompts import end_token_ids, prefix_token_id
+from prerl.models.sharding import prepare
+from prerl.models.training_checkpoints import load_optimizer
+from prerl.rollouts.engines import build_sampler
+from prerl.rollouts.interface import Sampler, sample_seed
+from prerl.training.critic import Critic
+from prerl.training.settings import TrainSettings
+from prerl.training.updates import adamw
+
+
+@dataclass
+class Learner:
+    """A policy and all that trains it. prefix_id: the token that P(y) is conditioned on; critic: PPO's, or None."""
+
+    tokenizer: PreTrainedTokenizerBase
+    prefix_id: int
+    model: PreTrainedModel
+    critic: Critic | None
+    optimizer: torch.optim.Optimizer
+    sampler: Sampler
+
+
+def build_learner(
+    settings: TrainSettings, accelerator: Accelerator, folder: Path, base: Path, resumed: bool
+) -> Learner:
+    """The policy of `folder`, a start or a checkpoint of this run (`resumed`), with the moments that lie there.
+
+    base: the folder that the job started from, whose generation_config.json names the end tokens. The order matters:
+
+    1. The policy is loaded on the CPU: whole float32 weights need not fit on one GPU.
+    2. Rows are packed before the critic is made, whose transformer is a copy of the policy's, attention included.
+    3. The critic copies whole weights, so it is made before the policy is sharded.
+    4. Sharding replaces the parameters, so the optimizer is built from what is there afterwards.
+    5. Each rank loads its rows of the moments into that optimizer.
+    6. The sampler comes last: it takes the weights as they are then, and vLLM what memory is left.
+
+    Raises BaseModelError, PromptError, CheckpointError.
+    """
+    s = settings
+    tokenizer = check_base_model(folder, s.prompt, s.longest_answer_tokens)
+    model = load_model(folder, "cpu")
+    if s.pack_rows:
+        pack_rows(model)
+    critic = build_critic(s, model, accelerator, folder if resumed else None)
+    prepare(model, accelerator, s.precision, s.activation_checkpointing)
+    optimizer = adamw(model, accelerator, s.learning_rate, s.weight_decay, s.betas, s.eps)
+    load_optimizer(folder, model, optimizer)
+    sampler = build_sampler(
+        s.engine,
+        model,
+        base,
+        end_token_ids(base, tokenizer),
+        s.sampling,
+        s.prompt.max_prompt_tokens + s.longest_answer_tokens,
+    )
+    return Learner(tokenizer, prefix_token_id(tokenizer, s.prompt.prefix_token), model, critic, optimizer, sampler)
+
+
+def build_critic(
+    settings: TrainSettings, policy: PreTrainedModel, accelerator: Accelerator, folder: Path | None
+) -> Critic | None:
+    """PPO's critic: it starts from the phase's starting policy, or goes on from the checkpoint in `folder`."""
+    s = settings
+    if s.critic is None:
+        return None
+    return Critic(
+        s.critic,
+        policy,
+        accelerator,
+        seed=sample_seed(s.seed, "critic"),
+        betas=s.betas,
+        eps=s.eps,
+        micro_batch_tokens=s.micro_batch_tokens,
+        precision=s.precision,
+        activation_checkpointing=s.activation_checkpointing,
+        folder=folder,
+    )
