@@ -70,7 +70,7 @@ def test_a_killed_run_goes_on_with_the_engine_of_its_last_update(shop, straight)
     first = trainer_of(shop, "killed", three_updates())
     first.state.write("validation", 0, first.validate(0))
     first.state.write("metrics", 1, first.step(1))
-    first.state.save(1, first.model, first.tokenizer, first.optimizer, first.accelerator, first.critic)
+    first.state.save(1, first.learner, first.accelerator)
     second = trainer_of(shop, "killed", three_updates())
     assert second.update == 1
     second.run(shop.folder / "killed/output")

@@ -266,7 +266,7 @@ def test_two_processes_train_ppo_as_one_and_one_goes_on(shop, micro_batch_tokens
 
     one, two = f"one_{micro_batch_tokens}", f"two_{micro_batch_tokens}"
     assert_equal_runs(shop.run(one, until(2)), launched(shop, two, until(2)), updates=(1, 2))
-    assert shop.trainer(two, until(3)).critic.updates() == 2
+    assert shop.trainer(two, until(3)).learner.critic.updates() == 2
     assert_equal_runs(shop.run(one, until(3)), shop.run(two, until(3)))
     for update in (2, 3):
         ours, other = states(update)

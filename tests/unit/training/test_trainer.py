@@ -129,10 +129,12 @@ def test_the_hand_over_equals_one_run_that_swaps_the_objective(shop, parent, mon
     swapped.settings = replace(swapped.settings, objective=grpo)
     rows += [swapped.step(update) for update in (4, 5, 6)]
     handed = load_file(output / "checkpoints/update000006/model.safetensors")
-    assert all(torch.equal(handed[name], value) for name, value in swapped.model.state_dict().items() if name in handed)
+    assert all(
+        torch.equal(handed[name], value) for name, value in swapped.learner.model.state_dict().items() if name in handed
+    )
     moments = load_file(output / "checkpoints/update000006/optimizer.safetensors")
-    for name, parameter in swapped.model.named_parameters():
-        for key, value in swapped.optimizer.state[parameter].items():
+    for name, parameter in swapped.learner.model.named_parameters():
+        for key, value in swapped.learner.optimizer.state[parameter].items():
             assert torch.equal(moments[f"{name}|{key}"], value), (name, key)
     own = [{k: v for k, v in row.items() if not k.startswith("seconds_")} for row in rows]
     assert metrics(parent) + metrics(output) == own
