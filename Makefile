@@ -1,4 +1,4 @@
-# make miniature · make smoke · make test · make test-slurm · make lint · make bench — each installs .venv first, from requirements.txt.
+# `make` alone lists what there is. Each target installs the environment that it needs first, from exact pins.
 PYTHON ?= python3.11
 CORES ?= 2
 VENV := .venv
@@ -6,24 +6,35 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: miniature smoke test test-slurm lint bench bench-gpu
-.DEFAULT_GOAL := miniature
+.PHONY: help miniature smoke test test-vllm test-slurm test-all lint bench bench-gpu
+.DEFAULT_GOAL := help
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
 
 miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/report.html
 	python workflow_scripts/show_progress.py --scale miniature --cores $(CORES)
 
-smoke: $(VENV)/installed  ## the same DAG in minutes, numbers without meaning: results/smoke/report.html
+smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: results/smoke/report.html
 	python workflow_scripts/show_progress.py --scale smoke --cores $(CORES)
 
-test: $(VENV)/installed .venv-vllm/installed
+# with the system's programs and those of .venv alone, so that nothing else which a machine has hides what is missing
+SYSTEM := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+test: export PATH := $(CURDIR)/$(VENV)/bin:$(SYSTEM)
+test: $(VENV)/installed lint  ## lint, types, unit and workflow tests, with the smoke run
 	python -m pytest -q tests --ignore=tests/slurm
+
+test-vllm: $(VENV)/installed .venv-vllm/installed  ## the vLLM engine on the CPU; installs 2.5 GB
 	.venv-vllm/bin/python -m pytest -q tests/vllm_engine
 
 test-slurm: $(VENV)/installed .venv-slurm/installed  ## on a SLURM cluster that it starts and stops; as root, on Debian
 	python -m pytest -q -o tmp_path_retention_policy=failed tests/slurm
 
-lint: $(VENV)/installed
+test-all: test test-vllm test-slurm  ## all of them
+
+lint: $(VENV)/installed  ## style, format
 	ruff check .
+	ruff format --check .
 
 bench: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1  # as the jobs have it, rules/common.smk
 bench: $(VENV)/installed .venv-trl/installed .venv-vllm/installed  ## docs/benchmarks.md: results/bench/*.md

@@ -1,6 +1,31 @@
 """Tests import the library as the scripts do: from workflow_scripts/, with nothing installed."""
 
+import os
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "workflow_scripts"))
+SLURM = {"sbatch", "srun", "salloc", "squeue", "sacct", "sacctmgr", "scancel", "scontrol", "sinfo"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_slurm_of_the_machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Hide SLURM's programs from all tests but tests/slurm, so that a machine which has them hides no missing stand-in.
+
+    A folder of the path that holds some is replaced by one of links to all its other programs.
+    """
+    if any("tests/slurm/" in item.nodeid for item in request.session.items):
+        return
+    folders = []
+    for folder in map(Path, os.environ["PATH"].split(os.pathsep)):
+        programs = list(folder.iterdir()) if folder.is_dir() else []
+        if SLURM & {program.name for program in programs}:
+            links = tmp_path_factory.mktemp("programs")
+            for program in programs:
+                if program.name not in SLURM:
+                    (links / program.name).symlink_to(program)
+            folder = links
+        folders.append(str(folder))
+    os.environ["PATH"] = os.pathsep.join(folders)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from checkouts import ROOT, copy_checkout, snakemake
+from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY, tiny_model
 
 import preflight
 from prerl.core.constants import GIB
@@ -13,7 +14,6 @@ from prerl.core.files import write_json
 from prerl.data.hub import SOURCE
 from prerl.models.checkpoints import new_folder
 from prerl.planning.dry_runs import PlannedJob, planned_block
-from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY, tiny_model
 
 TRAINING = {
     "tmpdir": "/tmp", "gpu": "8", "gpu_model": "h100", "mem_mb": "900000", "mem": "900 GB", "runtime": "7200",
@@ -28,6 +28,7 @@ case "$*" in *"-p gpu "*) echo "sbatch: error: invalid partition specified: gpu"
 echo "sbatch: Job 3 to start at 2026-01-01T00:00:00" >&2
 """
 SINFO = "#!/bin/sh\nprintf 'main* 5-00:00:00\\nshort 30:00\\nany infinite\\n'\n"
+SQUEUE = "#!/bin/sh\nexit 0\n"  # beside sbatch alone the SLURM plugin refuses to be imported
 CONDA = """#!/bin/sh
 case "$*" in
   "info --json") echo '{"conda_prefix": "/opt/conda", "root_prefix": "/opt/conda", "platform": "linux-64"}';;
@@ -39,11 +40,11 @@ esac
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch) -> Path:
-    """A folder that comes first on the path, with sbatch and conda."""
+    """A folder that comes first on the path, with SLURM's programs and conda."""
     folder = tmp_path / "bin"
     folder.mkdir()
     sbatch = SBATCH.replace("{log}", str(tmp_path / "asked"))
-    for name, text in {"sbatch": sbatch, "sinfo": SINFO, "conda": CONDA}.items():
+    for name, text in {"sbatch": sbatch, "sinfo": SINFO, "squeue": SQUEUE, "conda": CONDA}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")

@@ -39,7 +39,7 @@ def assert_same(ours, expected):
 
 def test_two_processes_give_the_samples_of_one_and_finished_shards_stay(policies, questions, tmp_path, monkeypatch):
     # two questions a shard: 5 and 3 questions of two policies make ten shards
-    monkeypatch.setattr("prerl.core.constants.SHARD_ROWS", {"transformers": 8})
+    monkeypatch.setattr("prerl.evaluation.generation.SHARD_ROWS", {"transformers": 8})
     one = generate_sharded(policies, questions, tmp_path / "one", SETTINGS, 1)
     assert len(one) == 2 * (5 + 3) * 4 and one["update"].to_pylist() == [1] * 32 + [2] * 32
     by_policy = [one.slice(first, 32)["token_ids"].to_pylist() for first in (0, 32)]
