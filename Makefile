@@ -20,12 +20,13 @@ smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: 
 
 # with the system's programs and those of .venv alone, so that nothing else which a machine has hides what is missing
 SYSTEM := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-test: export PATH := $(CURDIR)/$(VENV)/bin:$(SYSTEM)
 test: $(VENV)/installed lint  ## lint, types, unit and workflow tests, with the smoke run
-	python -m pytest -q tests --ignore=tests/slurm
+	PATH=$(CURDIR)/$(VENV)/bin:$(SYSTEM) $(VENV)/bin/python -m pytest -q tests --ignore=tests/slurm
 
 test-vllm: $(VENV)/installed .venv-vllm/installed  ## the vLLM engine on the CPU; installs 2.5 GB
 	.venv-vllm/bin/python -m pytest -q tests/vllm_engine
+	python -m pytest -q tests/workflow/test_harness_pins.py tests/workflow/test_ood_rule.py
+	python -m pytest -q tests/workflow/test_real_text.py -k vllm
 
 test-slurm: $(VENV)/installed .venv-slurm/installed  ## on a SLURM cluster that it starts and stops; as root, on Debian
 	python -m pytest -q -o tmp_path_retention_policy=failed tests/slurm
