@@ -6,7 +6,7 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: help miniature smoke test test-vllm test-slurm test-all lint bench bench-gpu
+.PHONY: help miniature smoke test test-vllm test-slurm test-all lint reference bench bench-gpu
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -36,6 +36,10 @@ test-all: test test-vllm test-slurm  ## all of them
 lint: $(VENV)/installed  ## style, format
 	ruff check .
 	ruff format --check .
+
+reference: $(VENV)/installed  ## docs/config.md and config.schema.json, from the settings classes
+	cd workflow_scripts && python -m prerl.config.reference > ../docs/config.md
+	cd workflow_scripts && python -m prerl.config.json_schema > ../config.schema.json
 
 bench: export GLIBC_TUNABLES := glibc.malloc.hugetlb=1  # as the jobs have it, rules/common.smk
 bench: $(VENV)/installed .venv-trl/installed .venv-vllm/installed  ## docs/benchmarks.md: results/bench/*.md

@@ -1,4 +1,4 @@
-# From a base model to every figure and table of the PreRL/DSRL paper (arXiv 2604.14142), at the scale of config.yaml.
+# From a base model to every figure and table of the PreRL/DSRL paper (arXiv 2604.14142), at the scale that config.yaml names.
 #
 #   snakemake --cores 2                     everything: figures, tables and report in results/{scale}
 #   snakemake --cores 2 figure_thoughts     one target and what it needs

@@ -2,7 +2,7 @@
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -11,15 +11,18 @@ sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from prerl.config.checks import questions_of
 from prerl.config.errors import ConfigError
 from prerl.config.methods import resolve_methods, scheduled_updates, warmup_values
-from prerl.config.scales import read_config
-from prerl.config.schema import refuse_duplicate_keys
+from prerl.config.key import select
+from prerl.config.rollouts import SamplingSettings
+from prerl.config.scales import config_files, read_config
+from prerl.config.training import UpdateSettings
+from prerl.config.validation import refuse_duplicate_keys
 from prerl.core.constants import BASE
 from prerl.planning.code_lists import code_files
 from prerl.planning.memory import check_memory
 
 try:
-    refuse_duplicate_keys(workflow.configfiles)
-    SCALE = read_config(config, Path(workflow.basedir) / "rules/config.schema.yaml")
+    refuse_duplicate_keys([*workflow.configfiles, *config_files()])
+    SCALE = read_config(config)
     METHODS = resolve_methods(SCALE)  # every method to train, the warm-up sweep's included
     check_memory(SCALE, METHODS)
 except ConfigError as error:
@@ -103,7 +106,7 @@ def resources_of(rule_name):
 
 
 def engine():
-    """Block `engine` of a job's settings (prerl.rollouts.interface.EngineSettings), but for `engine_memory`."""
+    """Block `engine` of a job's settings (prerl.config.rollouts.EngineSettings), but for `engine_memory`."""
     return {"name": SCALE["rollouts"]["engine"]}
 
 
@@ -126,9 +129,9 @@ def launcher(rule_name):
 
 
 def sampling(max_new_tokens):
-    """Block `sampling` of a job's settings (prerl.rollouts.interface.SamplingSettings)."""
-    keys = ("temperature", "top_p", "batch_rows")
-    return {**{key: SCALE["rollouts"][key] for key in keys}, "max_new_tokens": max_new_tokens}
+    """Block `sampling` of a job's settings (prerl.config.rollouts.SamplingSettings)."""
+    names = (field.name for field in fields(SamplingSettings))
+    return {name: SCALE["rollouts"][name] for name in names} | {"max_new_tokens": max_new_tokens}
 
 
 def longest_answer():

@@ -36,7 +36,7 @@ rule generate_samples:
         settings=lambda wildcards: settings(
             seed=int(wildcards.seed),
             updates=evaluated_updates(wildcards.method),
-            samples=SCALE["evaluation"]["samples"],
+            samples=SCALE["evaluation"]["samples_per_question"],
             engine=engine(),
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["evaluation"]["max_new_tokens"]),
@@ -187,9 +187,9 @@ def aggregate_settings(wildcards):
         main_benchmarks=benchmarks_of("main"),
         validation_benchmarks=SCALE["validation"]["benchmarks"],
         seeds=SCALE["seeds"],
-        samples=SCALE["evaluation"]["samples"],
+        samples=SCALE["evaluation"]["samples_per_question"],
         methods={
-            name: {"parent": method.parent, "first_update": method.first_update, "updates": method.updates}
+            name: {"parent": method.parent, "first_update": method.first_update, "last_update": method.last_update}
             for name, method in METHODS.items()
         },
         evaluations=[run | {"updates": evaluated_updates(run["method"])} for run in of_model(EVALUATIONS)],
@@ -246,7 +246,7 @@ rule aggregate_ood:
         settings=lambda wildcards: settings(
             bootstrap=SCALE["statistics"],
             seeds=SCALE["seeds"],
-            methods={name: {"updates": method.updates} for name, method in METHODS.items()},
+            methods={name: {"last_update": method.last_update} for name, method in METHODS.items()},
             ood_benchmarks=benchmarks_of("ood"),
             tasks={name: task["questions"] for name, task in OOD_TASKS.items()},
             runs=[run | {"answers": run["answers"].format(**wildcards)} for run in OOD_RUNS],

@@ -29,7 +29,7 @@ def publish_settings():
             name: {
                 "parent": method.parent,
                 "first_update": method.first_update,
-                "updates": method.updates,
+                "last_update": method.last_update,
                 "phases": [
                     {
                         "space": phase.settings.space,
@@ -48,14 +48,14 @@ def publish_settings():
         ood_left_out=OOD_LEFT_OUT,
         validation_benchmarks=validation["benchmarks"],
         warmup={"method": warmup_method, "s_values": warmup_values(SCALE, METHODS)},
-        samples=SCALE["evaluation"]["samples"],
+        samples=SCALE["evaluation"]["samples_per_question"],
         confidence=SCALE["statistics"]["confidence"],
         bootstrap=SCALE["statistics"],
-        updates=SCALE["training"]["updates"],
+        updates=SCALE["training"]["total_updates"],
         reference_updates=SCALE["evaluation"]["reference_updates"],
         switch_update=METHODS[warmup_method].parent_update,
         validation_answers=sum(questions_of(PROBLEM_SETS[name]) for name in validation["benchmarks"])
-        * validation["samples"],
+        * validation["samples_per_question"],
         prompts_per_update=SCALE["training"]["prompts_per_update"],
     )
 
@@ -70,10 +70,10 @@ def study_text():
     seeds, ood, validation, alignment = SCALE["seeds"], benchmarks_of("ood"), SCALE["validation"], SCALE["alignment"]
     sentences = [
         f"{len(seeds)} seeds ({', '.join(map(str, seeds))})",
-        f"Evaluation: {SCALE['evaluation']['samples']} answers to each question of {sets(benchmarks_of('main'))}"
+        f"Evaluation: {SCALE['evaluation']['samples_per_question']} answers to each question of {sets(benchmarks_of('main'))}"
         + (f"; out of distribution: {sets(ood)}" if ood else "")
         + (f"; one answer to each question of {sets_of_harness}" if OOD_TASKS else ""),
-        f"Validation: {validation['samples']} answers to each question of {sets(validation['benchmarks'])}",
+        f"Validation: {validation['samples_per_question']} answers to each question of {sets(validation['benchmarks'])}",
         f"Alignment: {alignment['questions']} questions of ``{alignment['benchmark']}``, "
         f"{alignment['rollouts_per_question']} rollouts each",
         f"Training: {SCALE['training']['prompts_per_update']} prompts an update, "

@@ -12,8 +12,7 @@ def train_settings(wildcards):
     """This method's own phase and the common settings: another method's phases change nothing here."""
     method = METHODS[wildcards.method]
     phase = method.phases[-1]
-    critic = {"critic": SCALE["critic"]} if phase.settings.advantages == "gae" else {}
-    outside = ("updates", "eos_in_mask", "phase_switch")  # already in the phase
+    critic = {"critic": SCALE["critic"]} if phase.settings.estimator == "gae" else {}
     return settings(
         seed=int(wildcards.seed),
         phase={**asdict(phase.settings), "first_update": phase.first_update, "last_update": phase.last_update},
@@ -23,10 +22,10 @@ def train_settings(wildcards):
         engine=engine(),
         sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
         samples_per_prompt=SCALE["rollouts"]["samples_per_prompt"],
-        training={key: value for key, value in SCALE["training"].items() if key not in outside},
+        training=select(UpdateSettings, SCALE["training"]),
         validation={
             "updates": scheduled_updates(SCALE["validation"]["schedule"], method),
-            "samples": SCALE["validation"]["samples"],
+            "samples_per_question": SCALE["validation"]["samples_per_question"],
             "sampling": sampling(SCALE["validation"]["max_new_tokens"]),
         },
         **critic,

@@ -6,12 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl.config.prompt import PromptSettings
 from prerl.config.shapes import Shape, check_architecture
 from prerl.core.errors import run_main
 from prerl.data.downloads import DownloadError, Patience
 from prerl.data.hub import HubModel, download_model
 from prerl.models.base_model import check_base_model
-from prerl.models.prompts import PromptSettings
 
 
 def main() -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from prerl.config.prompt import PromptSettings
 from prerl.core.errors import run_main
 from prerl.core.files import read_problems, read_table, write_parquet
 from prerl.evaluation.gradient_alignment import AlignmentRollout, measure_alignment, token_agreement
 from prerl.models.checkpoints import load_model, verify
 from prerl.models.packing import pack_rows
-from prerl.models.prompts import PromptSettings, encode_prompts, load_tokenizer, prefix_token_id
+from prerl.models.prompts import encode_prompts, load_tokenizer, prefix_token_id
 from prerl.rollouts.rewards import hendrycks_reward
 
 

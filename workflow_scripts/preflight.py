@@ -20,11 +20,11 @@ from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
 from prerl.config.methods import resolve_methods
+from prerl.config.prompt import PromptSettings
 from prerl.config.shapes import Shape, check_architecture
 from prerl.core.errors import UserError, run_main
 from prerl.data.hub import HubModel, published
 from prerl.models.base_model import check_base_model
-from prerl.models.prompts import PromptSettings
 from prerl.planning.costs import job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
 from prerl.planning.memory import check_memory, memory_plans

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import transformers
 
+from prerl.config.base_models import CorpusSettings
+from prerl.config.key import from_dict
 from prerl.core.errors import run_main
-from prerl.data.miniature import CorpusSettings, build_model, build_tokenizer, pretrain, save_model
+from prerl.data.miniature import build_model, build_tokenizer, pretrain, save_model
 from prerl.models.checkpoints import new_folder
 
 
@@ -19,8 +21,6 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model folder to write")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
-    corpus = dict(settings["corpus"])
-    weights = {int(operations): share for operations, share in corpus.pop("chain_weights").items()}
     transformers.utils.logging.disable_progress_bar()
     tokenizer = build_tokenizer()
     model = build_model(settings["architecture"], tokenizer, settings["seed"])
@@ -33,7 +33,7 @@ def main() -> None:
     pretrain(
         model,
         tokenizer,
-        CorpusSettings(chain_weights=weights, **corpus),
+        from_dict(CorpusSettings, settings["corpus"]),
         seed=settings["seed"],
         report=report,
         **settings["pretraining"],

@@ -6,12 +6,12 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl.config.prompt import PromptSettings
+from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.errors import UserError, run_main
 from prerl.core.files import read_problems, write_parquet
 from prerl.evaluation.generation import Policy
 from prerl.models.checkpoints import verify
-from prerl.models.prompts import PromptSettings
-from prerl.rollouts.interface import EngineSettings, SamplingSettings
 
 
 def main() -> None:

@@ -22,10 +22,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-import yaml
-
 from prerl.config.methods import resolve_methods
-from prerl.config.scales import read_config
+from prerl.config.scales import read_config, read_files
 from prerl.core.errors import run_main
 from prerl.planning.dry_runs import planned_jobs
 
@@ -199,9 +197,8 @@ def main() -> int:
         print(dry_run.stdout + dry_run.stderr, file=sys.stderr)
         return dry_run.returncode
     plan = read_plan(dry_run.stdout + dry_run.stderr)
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": arguments.scale}
-    methods = resolve_methods(read_config(config, ROOT / "rules/config.schema.yaml"))
-    updates = sum(methods[method].updates - methods[method].parent_update for _, method, _ in plan.runs)
+    methods = resolve_methods(read_config(read_files() | {"scale": arguments.scale}))
+    updates = sum(methods[method].last_update - methods[method].parent_update for _, method, _ in plan.runs)
     log = ROOT / results / "logs/snakemake.log"
     print(f"{plan.jobs.total()} jobs, {updates} training updates; details in {results}/logs/snakemake.log", flush=True)
     # Snakemake 9.27 looks for new jobs once a timespan for every job that has ended: with the default of a second and

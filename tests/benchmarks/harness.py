@@ -16,6 +16,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from prerl.config.scales import read_files
+
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results/bench"
 sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "tests/workflow")]
@@ -91,12 +93,11 @@ def report(script: str, title: str, *parts: str) -> None:
 
 def block(scale: str) -> dict:
     """The scale's block of config.yaml, checked and complete, as the workflow reads it."""
-    import yaml
 
     from prerl.config.scales import read_config
 
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": scale}
-    return read_config(config, ROOT / "rules/config.schema.yaml")
+    config = read_files() | {"scale": scale}
+    return read_config(config)
 
 
 def miniature() -> dict:

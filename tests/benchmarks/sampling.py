@@ -19,10 +19,12 @@ import harness
 import torch
 from transformers import GenerationConfig
 
+from prerl.config.prompt import PromptSettings
+from prerl.config.rollouts import SamplingSettings
 from prerl.data.corpus import problem_set
 from prerl.data.miniature import build_model, build_tokenizer, save_model
-from prerl.models.prompts import PromptSettings, encode_prompts
-from prerl.rollouts.interface import SamplingSettings, sample_seed
+from prerl.models.prompts import encode_prompts
+from prerl.rollouts.interface import sample_seed
 from prerl.rollouts.transformers_sampler import TransformersSampler
 
 PROMPTS, SAMPLES = 32, 8

@@ -12,9 +12,11 @@ import torch
 from accelerate import Accelerator
 from official import official_update
 
-from prerl.data.corpus import CorpusSettings, Problem, careful_answer, direct_answer, problem_set
+from prerl.config.base_models import CorpusSettings
+from prerl.config.prompt import PromptSettings
+from prerl.data.corpus import Problem, careful_answer, direct_answer, problem_set
 from prerl.data.miniature import build_model, build_tokenizer
-from prerl.models.prompts import PromptSettings, encode_prompts, prefix_token_id
+from prerl.models.prompts import encode_prompts, prefix_token_id
 from prerl.objectives.advantages import group_advantages
 from prerl.objectives.objective import Objective
 from prerl.objectives.token_mean import loss_rows, row_weights

@@ -12,11 +12,12 @@ import harness
 import pyarrow as pa
 import torch
 
+from prerl.config.prompt import PromptSettings
 from prerl.core.files import write_parquet
 from prerl.data.corpus import problem_set
 from prerl.data.miniature import build_model, build_tokenizer, save_model
 from prerl.models.checkpoints import new_folder
-from prerl.models.prompts import PromptSettings, encode_prompts, load_tokenizer
+from prerl.models.prompts import encode_prompts, load_tokenizer
 from prerl.training.settings import TrainSettings
 from prerl.training.trainer import Trainer
 

@@ -17,24 +17,24 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from tiny import TOKENIZER, tiny_model
 from tiny_training import PROMPT, SAMPLING, Workshop, job, make_problems
 
 import prerl.core.files
 import prerl.training.trainer
-from prerl.config.scales import deep_merge, read_config
+from prerl.config.base_models import CorpusSettings
+from prerl.config.key import from_dict
+from prerl.config.scales import deep_merge, read_config, read_files
 from prerl.core.files import read_problems, read_table, write_json, write_parquet
 from prerl.core.statistics import pass_at_k
-from prerl.data.corpus import CorpusSettings
 from prerl.data.miniature import pretrain
 from prerl.evaluation.generation import generate_sharded
 from prerl.models.checkpoints import MANIFEST, load_model, seal
 from prerl.models.training_checkpoints import load_optimizer
 
 ROOT = Path(__file__).parents[2]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+CONFIG = read_files()
 Spoil = Callable[["Run"], Callable[[], object]]
 
 
@@ -63,7 +63,7 @@ def configured(change: dict, scale: str = "miniature") -> Spoil:
     """config.yaml with `change`, deep-merged (None at its top stands as written), read as the Snakefile reads it."""
     emptied = {key: None for key, value in change.items() if value is None}
     config = deep_merge(copy.deepcopy(CONFIG) | {"scale": scale} | emptied, change)
-    return lambda run: lambda: read_config(config, ROOT / "rules/config.schema.yaml")
+    return lambda run: lambda: read_config(config)
 
 
 def in_scale(**change) -> Spoil:
@@ -247,7 +247,8 @@ def not_finite(what: str) -> Spoil:
 
 
 def diverging_pretraining(run: Run) -> Callable[[], object]:
-    corpus = CorpusSettings({2: 1.0}, 0.3, 0.3, 0.9, 0.1, 0.5, 0.25, 0.1, 0.3, 0.97)
+    shares = CONFIG["scales"]["miniature"]["models"]["miniature"]["generated"]["corpus"]
+    corpus = from_dict(CorpusSettings, shares | {"chain_weights": {"2": 1.0}})
     rates = {"muon_learning_rate": 1e20, "adamw_learning_rate": 1e20}
     sizes = {"updates": 4, "batch_documents": 4, "micro_batch_tokens": 512, "seed": 0}
     return lambda: pretrain(tiny_model(), TOKENIZER, corpus, **rates, **sizes)

@@ -21,11 +21,12 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
+from prerl.config.prompt import PromptSettings
 from prerl.data.problems import ProblemSet, read_source
 from prerl.models.batching import pack_micro_batches
 from prerl.models.checkpoints import seal
 from prerl.models.logprobs import response_hidden
-from prerl.models.prompts import PromptSettings, encode_prompts, load_tokenizer
+from prerl.models.prompts import encode_prompts, load_tokenizer
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"
@@ -202,7 +203,7 @@ class Study:
             "sampling": SAMPLING,
             "samples_per_prompt": SAMPLES,
             "training": {**TRAINING, "token_mean": TOKEN_MEANS[method]},
-            "validation": {"updates": [0, 2, 4], "samples": 1, "sampling": SAMPLING},
+            "validation": {"updates": [0, 2, 4], "samples_per_question": 1, "sampling": SAMPLING},
         }
         data = self.folder / "data"
         self.script(
@@ -253,8 +254,8 @@ class Study:
             "seeds": [SEED],
             "validation_benchmarks": ["amc23"],
             "methods": {
-                "nsr_prerl": {"parent": None, "first_update": 1, "updates": 2},
-                "dsrl": {"parent": "nsr_prerl", "first_update": 3, "updates": 4},
+                "nsr_prerl": {"parent": None, "first_update": 1, "last_update": 2},
+                "dsrl": {"parent": "nsr_prerl", "first_update": 3, "last_update": 4},
             },
             "evaluations": [{"method": "dsrl", "seed": SEED, "updates": updates, **paths}],
             "histories": [
@@ -269,8 +270,8 @@ class Study:
 
     def draw(self) -> None:
         """The dynamics of dsrl, nsr_prerl's two updates first."""
-        methods = {"nsr_prerl": {"parent": None, "first_update": 1, "updates": 2, "phases": []}}
-        methods["dsrl"] = {"parent": "nsr_prerl", "first_update": 3, "updates": 4, "phases": []}
+        methods = {"nsr_prerl": {"parent": None, "first_update": 1, "last_update": 2, "phases": []}}
+        methods["dsrl"] = {"parent": "nsr_prerl", "first_update": 3, "last_update": 4, "phases": []}
         settings = {
             "scale": "test",
             "models": ["tiny"],

@@ -51,9 +51,9 @@ TRAIN_COLUMNS = {
 
 def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> dict:
     """The settings JSON of the publish stage."""
-    blocks = {name: {"parent": None, "first_update": 1, "updates": ALONE[name], "phases": []} for name in ALONE}
+    blocks = {name: {"parent": None, "first_update": 1, "last_update": ALONE[name], "phases": []} for name in ALONE}
     for name, (parent, steps) in CHAINED.items():
-        blocks[name] = {"parent": parent, "first_update": steps + 1, "updates": UPDATES, "phases": []}
+        blocks[name] = {"parent": parent, "first_update": steps + 1, "last_update": UPDATES, "phases": []}
     s_values = {"0": "grpo", "5": "dsrl_s5", "10": "dsrl_s10", "20": "dsrl", "40": "dsrl_s40"}
     return {
         "scale": "miniature",
@@ -165,7 +165,7 @@ def curves(config: dict) -> pd.DataFrame:
     for method, block in config["methods"].items():
         for index, seed in enumerate(config["seeds"]):
             rng = np.random.default_rng(index)
-            for update in range(1, block["updates"] + 1):
+            for update in range(1, block["last_update"] + 1):
                 for name, (start, end) in TRAIN_COLUMNS.items():
                     value = (start + (end - start) * update / UPDATES) * (1 + 0.03 * rng.standard_normal())
                     if method == "grpo" and name == "entropy_nats":
@@ -175,7 +175,7 @@ def curves(config: dict) -> pd.DataFrame:
                     if name == "logp_yx_right" and update % 17 == 0:
                         value = math.nan
                     rows.append((method, seed, update, "train", name, "", value))
-            for update in range(0, block["updates"] + 1, 10):
+            for update in range(0, block["last_update"] + 1, 10):
                 accuracy = validation_accuracy(method, update, index)
                 values = {"accuracy": accuracy, "response_tokens_mean": 20 + update / 3, "truncation_rate": 0.0}
                 for name, value in values.items():

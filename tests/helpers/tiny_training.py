@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import torch
 from tiny import PREFIX, TOKENIZER, tiny_model
 
+from prerl.config.prompt import PromptSettings
 from prerl.core.files import sha256_of, write_parquet
 from prerl.data.miniature import save_model
 from prerl.models.checkpoints import new_folder
 from prerl.models.logprobs import response_logprobs
-from prerl.models.prompts import PromptSettings, encode_prompts
+from prerl.models.prompts import encode_prompts
 from prerl.training.settings import TrainSettings
 from prerl.training.trainer import Trainer
 
@@ -90,7 +91,7 @@ def job(phase: dict | None = None, training: dict | None = None, validation: dic
             "pack_rows": False,
         }
         | (training or {}),
-        "validation": {"updates": [0, 6], "samples": 1, "sampling": SAMPLING} | (validation or {}),
+        "validation": {"updates": [0, 6], "samples_per_question": 1, "sampling": SAMPLING} | (validation or {}),
     } | changes
 
 

@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 from tiny import ARCHITECTURE, EOS, TOKENIZER, VOCABULARY, random_ids
 
 import prerl.models.logprobs
+from prerl.config.rollouts import SamplingSettings
 from prerl.data.miniature import build_model
 from prerl.models.batching import row_logprobs
 from prerl.models.packing import pack_rows
 from prerl.models.sharding import full_parameters, prepare, start_processes
 from prerl.models.training_checkpoints import load_optimizer, save_checkpoint
-from prerl.rollouts.interface import SamplingSettings
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.updates import policy_update
 

@@ -6,9 +6,10 @@ import signal
 import subprocess
 
 import pytest
-import yaml
 from checkouts import ROOT
 from virtual_cluster import SMOKE, wait_for
+
+from prerl.config.scales import read_files
 
 PAGE = (ROOT / "docs/cluster.md").read_text()
 WHOLE_PAPER = "snakemake --profile slurm"  # no such cluster here: the plan alone is made
@@ -65,7 +66,7 @@ def test_start(checkout, bash):
 
 
 def test_the_table_of_jobs_is_the_configuration():
-    resources = yaml.safe_load((ROOT / "config.yaml").read_text())["scales"]["paper"]["resources"]
+    resources = read_files()["scales"]["paper"]["resources"]
     hours = {"5 days": 120, "1 day": 24, "12 hours": 12, "4 hours": 4, "2 hours": 2, "1 hour": 1}
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\d+) \| (\d+) GB \| (\d+ \w+)", PAGE, re.M)
     assert {

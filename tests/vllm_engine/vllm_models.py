@@ -3,9 +3,10 @@
 import torch
 from tiny import ARCHITECTURE, EOS, TOKENIZER
 
+from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.data.miniature import build_model
 from prerl.models.logprobs import response_logprobs
-from prerl.rollouts.interface import EngineSettings, SamplingSettings, sample_seed
+from prerl.rollouts.interface import sample_seed
 
 NEW_TOKENS, CONTEXT, SAMPLES = 24, 256, 8
 

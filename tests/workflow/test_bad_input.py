@@ -15,7 +15,7 @@ from checkouts import ROOT, copy_checkout, environment, snakemake
 from tiny_training import Workshop, metrics, tensors
 
 from prerl.config.errors import ConfigError
-from prerl.config.schema import refuse_duplicate_keys
+from prerl.config.validation import refuse_duplicate_keys
 from prerl.core.errors import UserError
 
 CHAIN = {"operations": [3], "questions": 60}
@@ -43,11 +43,13 @@ def paper(**change):
 
 TABLE = [
     # keys
-    ("unknown key", "plan", configured({"speed": 1}), "speed: unknown key; keys are scale, methods, scales"),
+    ("unknown key", "plan", configured({"speed": 1}), "speed: unknown key; keys are scale, methods, common, scales"),
     ("misspelt key", "plan", in_scale(trainig={}), "scales.miniature.trainig: unknown key; …did you mean 'training'?"),
     ("key of another program", "plan", in_scale(training={"lr": 1.0}), "scales.miniature.training.lr: unknown key"),
     ("unknown key of a benchmark", "plan", benchmarks(chain3={"k": 3}), "data.benchmarks.chain3.k: unknown key"),
-    ("key of another mode", "plan", in_scale(training={"token_mean": {"ranks": 2}}), "token_mean.ranks: unknown key"),
+    ("key of another mode", "plan", in_scale(training={"token_mean": {"ranks": 2}}),
+     "training.token_mean.ranks: belongs to `mode: official`; remove it"),
+    ("renamed key", "plan", in_scale(training={"updates": 9}), "updates: unknown key; …now `training.total_updates`"),
     ("missing key", "plan", in_scale(training={"token_mean": {"mode": "official"}}), "token_mean.ranks: missing"),
     ("unknown job", "plan", in_scale(resources={"train": {"threads": 2}}), 'the name "train" is none of …train_policy'),
     ("several nodes to sample", "plan", in_scale(resources={"generate_samples": {"threads": 1, "gpu": 2, "nodes": 2}}),
@@ -59,7 +61,7 @@ TABLE = [
     # types
     ("text for a number", "plan", in_scale(training={"learning_rate": "1e-4"}),
      'training.learning_rate: "1e-4" is not a number; no quotes, and 1.0e-4 (YAML takes 1e-4 for text)'),
-    ("half an update", "plan", in_scale(training={"updates": 60.5}), "training.updates: 60.5 is not a whole number"),
+    ("half an update", "plan", in_scale(training={"total_updates": 60.5}), "total_updates: 60.5 is not a whole number"),
     ("text for a seed", "plan", in_scale(seeds=["11"]), 'seeds.0: "11" is not a whole number'),
     ("text for yes or no", "plan", in_scale(prompt={"enable_thinking": "no"}), '"no" is not true or false'),
     ("a number that is none", "plan", in_scale(training={"eps": float("nan")}), "training.eps: NaN is not a number"),
@@ -82,25 +84,25 @@ TABLE = [
      'models.qwen3-4b.hub.revision: "main" cannot stand here; give the 40 hex digits of a commit'),
     ("unknown method", "plan", in_scale(warmup_sweep={"method": "dsrll"}),
      "warmup_sweep.method: 'dsrll' is no method; methods are …; did you mean 'dsrl'?"),
-    ("unknown method to evaluate", "plan", in_scale(evaluation={"updates": {"dpo": [20]}}),
-     "evaluation.updates.dpo: no such method; methods are grpo"),
+    ("unknown method to evaluate", "plan", in_scale(evaluation={"extra_updates": {"dpo": [20]}}),
+     "evaluation.extra_updates.dpo: no such method; methods are grpo"),
     ("unknown phase", "plan", method(phase(kind="warmup")), "methods.new.phases.0.kind: unknown key"),
     ("unknown space", "plan", method(phase(space="pretran")),
      'phases.0.space: "pretran" is none of pretrain, posttrain; did you mean \'pretrain\'?'),
     ("unknown sample set", "plan", method(phase(samples="positiv")),
      'phases.0.samples: "positiv" is none of all, positive, negative; did you mean \'positive\'?'),
-    ("unknown estimator", "plan", method(phase(advantages="rlo")),
-     'phases.0.advantages: "rlo" is none of grpo, rloo, reinforce_plus_plus, psr_nsr, gae; did you mean \'rloo\'?'),
-    ("std of another estimator", "plan", method(phase(advantages="rloo", advantage_std=True)),
-     "methods.new.phases.0.advantage_std: belongs to `advantages: grpo`, and here they are rloo; remove it"),
+    ("unknown estimator", "plan", method(phase(estimator="rlo")),
+     'phases.0.estimator: "rlo" is none of grpo, rloo, reinforce_plus_plus, psr_nsr, gae; did you mean \'rloo\'?'),
+    ("std of another estimator", "plan", method(phase(estimator="rloo", advantage_std=True)),
+     "methods.new.phases.0.advantage_std: belongs to `estimator: grpo`, and here they are rloo; remove it"),
     ("weight of another estimator", "plan", method(phase(positive_advantage_weight=0.1)),
-     "phases.0.positive_advantage_weight: belongs to `advantages: psr_nsr`, and here they are grpo; remove it"),
-    ("no weight of right rows", "plan", method(phase(advantages="psr_nsr")),
-     "phases.0.positive_advantage_weight: missing; `advantages: psr_nsr` needs it (0.1 is W-REINFORCE, 0 NSR)"),
-    ("sign of a row by token", "plan", method(phase(advantages="reinforce_plus_plus", samples="negative")),
+     "phases.0.positive_advantage_weight: belongs to `estimator: psr_nsr`, and here they are grpo; remove it"),
+    ("no weight of right rows", "plan", method(phase(estimator="psr_nsr")),
+     "phases.0.positive_advantage_weight: missing; `estimator: psr_nsr` needs it (0.1 is W-REINFORCE, 0 NSR)"),
+    ("sign of a row by token", "plan", method(phase(estimator="reinforce_plus_plus", samples="negative")),
      "phases.0.samples: negative goes by the sign …each token its own; use all"),
-    ("critic without a prompt", "plan", method(phase(advantages="gae", space="pretrain")),
-     "phases.0.space: pretrain leaves the critic of `advantages: gae` no prompt to judge; use posttrain"),
+    ("critic without a prompt", "plan", method(phase(estimator="gae", space="pretrain")),
+     "phases.0.space: pretrain leaves the critic of `estimator: gae` no prompt to judge; use posttrain"),
     ("method named like a path", "plan", method(phase(), name="../grpo"),
      'methods: the name "../grpo" cannot stand here; a name becomes a folder'),
     ("model named like a folder", "plan", in_scale(models={"data": {}}), 'the name "data" cannot stand here; a model'),
@@ -113,14 +115,14 @@ TABLE = [
     ("the same run twice", "plan", method(phase()), "methods.new is the same run as methods.grpo; remove one"),
     ("warm-up that nothing trains", "plan", method(phase(samples="positive", updates=9, coefficient=3.0), phase()),
      "methods.new: no method trains its first 1 phase(s) for at least 9 updates; add one"),
-    ("S beyond the run", "plan", in_scale(warmup_sweep={"updates": [61]}),
-     "warmup_sweep.updates: 61: …the phase ends at update 61, beyond training.updates: 60; lower the one or raise"),
-    ("S that leaves nothing", "plan", in_scale(warmup_sweep={"updates": [60]}), "leaves the phase no update"),
-    ("S of no update", "plan", paper(warmup_sweep={"updates": [1]}), "training.phase_switch: before_step"),
+    ("S beyond the run", "plan", in_scale(warmup_sweep={"lengths": [61]}),
+     "warmup_sweep.lengths: 61: …the phase ends at update 61, beyond training.total_updates: 60; lower the one"),
+    ("S that leaves nothing", "plan", in_scale(warmup_sweep={"lengths": [60]}), "leaves the phase no update"),
+    ("S of no update", "plan", paper(warmup_sweep={"lengths": [1]}), "training.phase_switch: before_step"),
     ("warm-up of one phase", "plan", in_scale(warmup_sweep={"method": "grpo"}), "grpo has one phase"),
     ("reference beyond the run", "plan", in_scale(evaluation={"reference_updates": {"rl": 61}}),
      "evaluation.reference_updates.rl: 61 is no update of grpo, which trains 1 to 60; choose one"),
-    ("update of the parent", "plan", in_scale(evaluation={"updates": {"dsrl": [20]}}), "20 is no update of dsrl"),
+    ("update of the parent", "plan", in_scale(evaluation={"extra_updates": {"dsrl": [20]}}), "20 is no update of dsrl"),
     ("schedule without end", "plan", in_scale(validation={"schedule": [{"every": 5, "until": 20}]}),
      "validation.schedule: `until` is [20]; it must rise and be `end` in the last entry"),
     # numbers of samples
@@ -151,7 +153,8 @@ TABLE = [
     ("generated twins", "plan", benchmarks(twin={"role": "main", "generated": CHAIN}),
      "data.benchmarks.twin asks for the same generated problems as chain3; remove one"),
     ("benchmark named train", "plan", benchmarks(train={"role": "ood", "generated": CHAIN}), "rename the benchmark"),
-    ("benchmark of two kinds", "plan", benchmarks(chain3=AIME), "chain3: holds role, generated, file; 2 keys must"),
+    ("benchmark of two kinds", "plan", benchmarks(chain3=AIME),
+     "chain3: holds role, generated, file; give exactly one of generated, file"),
     ("no benchmark in the mean", "plan", benchmarks(**{f"chain{n}": {"role": "ood"} for n in (3, 4, 6)}),
      "data.benchmarks: none has `role: main`, …give one that role"),
     ("longer than the corpus", "plan", benchmarks(chain9={"role": "ood", "generated": {**CHAIN, "operations": [9]}}),
@@ -253,7 +256,7 @@ def test_a_fault_is_said_once_and_all_at_once():
         "scales.miniature.alignment.benchmark",  # and not in scales.smoke, which inherits it
         "scales.miniature.rollouts.samples_per_prompts",
         "scales.miniature.rollouts.top_p",
-        "The keys and their types are in rules/config.schema.yaml",
+        "Keys, types and bounds are in docs/config.md",
     ]
 
 
@@ -267,14 +270,14 @@ def test_a_key_written_twice_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("miniature\n    seeds: [1", "miniature\n    sede: 3\n    seeds: [1", "scales.smoke.sede: unknown key"),
-        ("      samples: 4\n", "      samples: 4\n      samples: 5\n", "the key 'samples' stands twice"),
-        ("warmup_sweep: {updates: [2]}", "warmup_sweep: {updates: [9]}", "update 9, beyond training.updates: 3"),
+        ("seeds: [1", "sede: 3\nseeds: [1", "scales.smoke.sede: unknown key"),
+        ("inherits: miniature\n", "inherits: miniature\ninherits: miniature\n", "the key 'inherits' stands twice"),
+        ("warmup_sweep: {lengths: [2]}", "warmup_sweep: {lengths: [9]}", "update 9, beyond training.total_updates: 3"),
     ],
 )  # fmt: skip
 def test_snakemake_says_it_before_any_job_and_without_a_traceback(tmp_path, old, new, said):
     folder = copy_checkout(tmp_path / "workflow")
-    config = folder / "config.yaml"
+    config = folder / "scales/smoke.yaml"
     text = config.read_text()
     assert text.count(old) == 1
     config.write_text(text.replace(old, new))

@@ -97,7 +97,7 @@ def test_a_dry_run_names_engine_resources_and_environment_of_every_job(checkout)
 
 def test_a_config_that_cannot_fit_ends_the_command_before_any_job(tmp_path):
     folder = copy_checkout(tmp_path / "workflow")
-    config = folder / "config.yaml"
+    config = folder / "scales/paper.yaml"
     config.write_text(config.read_text().replace("memory_gib: 79,", "memory_gib: 20,"))
     result = snakemake(folder, "--cores", "2", "--config", "scale=paper", "--", "table_main")
     assert result.returncode == 1 and "resources.train_policy: qwen3-4b needs" in result.stdout, result.stdout
@@ -193,21 +193,26 @@ class TestReruns:
         assert (results / "logs/train_policy/miniature_dsrl_seed1.log").is_file()
 
     def test_a_touch_reruns_nothing(self, smoke_run):
-        files = [*(smoke_run / "workflow_scripts").rglob("*.py"), smoke_run / "config.yaml", *smoke_run.glob("rules/*")]
+        files = [
+            *(smoke_run / "workflow_scripts").rglob("*.py"),
+            smoke_run / "config.yaml",
+            *smoke_run.glob("scales/*"),
+            *smoke_run.glob("rules/*"),
+        ]
         later = time.time() + 60
         for file in files:
             os.utime(file, (later, later))
         assert self.jobs(smoke_run) == {}
 
     def test_an_edit_of_the_objective_reruns_training(self, smoke_run, edit):
-        edit("workflow_scripts/prerl/objectives.py", "import", "# a comment\nimport")
+        edit("workflow_scripts/prerl/objectives/advantages.py", "import", "# a comment\nimport")
         jobs = self.jobs(smoke_run)
         assert jobs["train_policy"] == 28
         assert jobs["reincarnate_policy"] == 6 and jobs["table_claims"] == 1
         assert not {"pretrain_miniature_model", "sample_rollouts", "measure_gradient_alignment"} & set(jobs)
 
     def test_another_size_of_the_engines_cache_reruns_nothing(self, smoke_run, edit):
-        edit("config.yaml", "      engine: transformers\n", "      engine: transformers\n      kv_cache_gib: 3\n")
+        edit("scales/miniature.yaml", "  engine: transformers\n", "  engine: transformers\n  kv_cache_gib: 3\n")
         assert self.jobs(smoke_run) == {}
 
     @pytest.mark.parametrize("figure", ["figure_thoughts", "figure_efficiency"])
@@ -221,7 +226,7 @@ class TestReruns:
         assert jobs["count_thoughts"] == 30 and "generate_samples" not in jobs and "train_policy" not in jobs
 
     def test_one_methods_setting_reruns_that_method_alone(self, smoke_run, edit):
-        old = "psr_prerl:\n    phases: [{space: pretrain, samples: positive, updates: rest}]"
+        old = "phases: [{space: pretrain, samples: positive, updates: rest}]"
         edit("config.yaml", old, old.replace("rest}", "rest, coefficient: 0.5}"))
         assert self.runs(smoke_run) == {"psr_prerl/1", "psr_prerl/2"}
         jobs = self.jobs(smoke_run)
@@ -229,24 +234,26 @@ class TestReruns:
         assert "reincarnate_policy" not in jobs
 
     def test_a_new_benchmark_trains_nothing(self, smoke_run, edit):
-        old = "        chain8: {role: ood,"
-        edit("config.yaml", old, "        chain5: {role: main, generated: {operations: [5], questions: 6}}\n" + old)
+        old = "    chain8: {role: ood,"
+        edit(
+            "scales/miniature.yaml", old, "    chain5: {role: main, generated: {operations: [5], questions: 6}}\n" + old
+        )
         jobs = self.jobs(smoke_run)
         assert jobs["prepare_miniature_data"] == 1 and jobs["generate_samples"] == 30
         assert not {"train_policy", "pretrain_miniature_model", "sample_rollouts"} & set(jobs)
 
     def test_the_second_phase_of_dsrl_leaves_its_parent(self, smoke_run, edit):
-        second = "          - {space: posttrain, samples: all, updates: rest}\n      nsr_rl_warmup"
-        edit("config.yaml", second, second.replace("rest}", "rest, optimizer: fresh}"))
+        second = "      - {space: posttrain, samples: all, updates: rest}\n  nsr_rl_warmup"
+        edit("scales/smoke.yaml", second, second.replace("rest}", "rest, optimizer: fresh}"))
         assert {run.split("/")[0] for run in self.runs(smoke_run)} == {"dsrl", "dsrl_s2"}  # the sweep has dsrl's phases
 
     def test_more_samples_train_nothing(self, smoke_run, edit):
-        edit("config.yaml", "evaluation: {samples: 2,", "evaluation: {samples: 3,")
+        edit("scales/smoke.yaml", "evaluation: {samples_per_question: 2,", "evaluation: {samples_per_question: 3,")
         jobs = self.jobs(smoke_run)
         assert jobs["generate_samples"] == 30 and "train_policy" not in jobs
 
     def test_a_seed_more_trains_that_seed(self, smoke_run, edit):
-        edit("config.yaml", "    seeds: [1, 2]\n", "    seeds: [1, 2, 3]\n")
+        edit("scales/smoke.yaml", "seeds: [1, 2]\n", "seeds: [1, 2, 3]\n")
         assert {run.split("/")[1] for run in self.runs(smoke_run)} == {"3"}
         assert self.jobs(smoke_run)["pretrain_miniature_model"] == 1
 

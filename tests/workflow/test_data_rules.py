@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from checkouts import ROOT, copy_checkout, planned_jobs, snakemake
-
 from fault_server import serving
+
+from prerl.config.scales import read_files
 
 DATA = ROOT.parent / "shared" / "data"
 QUESTIONS = {
@@ -17,7 +18,7 @@ QUESTIONS = {
 }  # fmt: skip
 TARGETS = [f"results/paper/data/{name}.parquet" for name in QUESTIONS]
 
-PAPER = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["scales"]["paper"]["data"]
+PAPER = read_files()["scales"]["paper"]["data"]
 for problems in (PAPER["train"], *PAPER["benchmarks"].values()):
     if not (DATA / problems["file"]["name"]).exists():
         pytest.skip(

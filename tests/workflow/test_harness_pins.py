@@ -4,19 +4,21 @@ import json
 import subprocess
 
 import pytest
-import yaml
 from checkouts import ROOT
+
+from prerl.config.scales import read_files
 
 PYTHON = ROOT / ".venv-vllm/bin/python"
 if not PYTHON.with_name("lm_eval").exists():
     pytest.skip("needs .venv-vllm: make .venv-vllm/installed", allow_module_level=True)
 
-TASKS = yaml.safe_load((ROOT / "config.yaml").read_text())["scales"]["paper"]["ood"]["tasks"]
+TASKS = read_files()["scales"]["paper"]["ood"]["tasks"]
 # of each leaf: version, few-shot examples, filters, metrics (HumanEval's is a function), whether it runs code, data set
 SCRIPT = """
 import json, sys
 from lm_eval.tasks import TaskManager
 sys.path.insert(0, "workflow_scripts")
+from prerl.config.scales import read_files
 from prerl.evaluation.harness import leaves
 manager = TaskManager()
 found = {}

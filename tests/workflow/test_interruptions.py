@@ -22,13 +22,13 @@ LIMIT_S = 30  # 5 s on two busy cores; Python and torch unwind
 def folder(tmp_path_factory):
     """A checkout with base model and problems, whose smoke scale trains long enough to be interrupted."""
     folder = copy_checkout(tmp_path_factory.mktemp("interrupted") / "workflow")
-    config = folder / "config.yaml"
+    config = folder / "scales/smoke.yaml"
     text = config.read_text()
-    short = "training: {updates: 3, prompts_per_update: 8, checkpoint_every: 1}"
+    short = "training: {total_updates: 3, prompts_per_update: 8, checkpoint_every: 1}"
     assert short in text
-    text = text.replace(short, "training: {updates: 400, prompts_per_update: 8, checkpoint_every: 2}")
-    assert "    seeds: [1, 2]\n" in text
-    config.write_text(text.replace("    seeds: [1, 2]\n", "    seeds: [1]\n"))
+    text = text.replace(short, "training: {total_updates: 400, prompts_per_update: 8, checkpoint_every: 2}")
+    assert "seeds: [1, 2]\n" in text
+    config.write_text(text.replace("seeds: [1, 2]\n", "seeds: [1]\n"))
     data = [f"results/smoke/data/{name}.parquet" for name in ("train", "chain4", "chain6")]
     made = snakemake(
         folder, "--cores", "2", "results/smoke/miniature/base/seed1/model/manifest.json", *data, *SMOKE[3:]

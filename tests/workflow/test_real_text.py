@@ -39,10 +39,11 @@ from real_text import (
 )
 from safetensors.torch import load_file
 
+from prerl.config.prompt import PromptSettings
 from prerl.core.files import write_parquet
 from prerl.models.checkpoints import OPTIMIZER, load_model, verify
 from prerl.models.logprobs import response_logprobs
-from prerl.models.prompts import PromptSettings, encode_prompts, load_tokenizer
+from prerl.models.prompts import encode_prompts, load_tokenizer
 
 for needed in (AMC23, MATH, TOKENIZER / "vocab.json"):
     if not needed.exists():

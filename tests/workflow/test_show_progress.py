@@ -91,7 +91,7 @@ def test_a_signal_reaches_snakemake_and_its_exit_code_comes_back(tmp_path, numbe
     (tmp_path / "snakemake").chmod(0o755)
     scripts = tmp_path / "checkout/workflow_scripts"
     scripts.parent.mkdir()
-    for name in ("workflow_scripts", "rules", "config.yaml"):
+    for name in ("workflow_scripts", "rules", "scales", "config.yaml"):
         os.symlink(ROOT / name, scripts.parent / name)
     process = subprocess.Popen(
         [sys.executable, "-c", RUN.format(root=str(scripts.parent)), "--scale", "smoke", "--cores", "1"],

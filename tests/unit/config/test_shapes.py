@@ -5,20 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from tiny import ARCHITECTURE, TOKENIZER
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from prerl.config.scales import read_config
+from prerl.config.scales import read_config, read_files
 from prerl.config.shapes import MINIATURE_VOCABULARY, Shape, check_architecture, shape_of
 from prerl.core.errors import UserError
 
 ROOT = Path(__file__).parents[3]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+CONFIG = read_files()
 MODELS = {
     name: model
     for scale in ("miniature", "pilot", "paper")
-    for name, model in read_config(CONFIG | {"scale": scale}, ROOT / "rules/config.schema.yaml")["models"].items()
+    for name, model in read_config(CONFIG | {"scale": scale})["models"].items()
 }
 SMALL = Shape(8, 12, 2, 4, 2, 3, 10, True)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from prerl.config.base_models import CorpusSettings
 from prerl.data.corpus import (
     ALTERNATIVE,
     BLANK,
     CHECK,
     OPERATORS,
-    CorpusSettings,
     Problem,
     apply,
     careful_answer,

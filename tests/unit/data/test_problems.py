@@ -10,16 +10,16 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 import prepare_data
+from prerl.config.scales import read_files
 from prerl.core.errors import UserError
 from prerl.core.files import read_problems
 from prerl.rollouts.rewards import last_boxed
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT.parent / "shared" / "data"
-PAPER = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["scales"]["paper"]
+PAPER = read_files()["scales"]["paper"]
 FILES = {"train": PAPER["data"]["train"]["file"]}
 FILES |= {name: benchmark["file"] for name, benchmark in PAPER["data"]["benchmarks"].items()}
 SYSTEM = PAPER["prompt"]["system"]

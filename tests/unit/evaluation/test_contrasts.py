@@ -16,7 +16,7 @@ def settings(seeds=(1, 2), methods=("grpo", "prerl")) -> dict:
         "benchmarks": ["easy", "hard", "ood"],
         "main_benchmarks": ["easy", "hard"],
         "seeds": list(seeds),
-        "methods": {name: {"updates": END[name]} for name in methods},
+        "methods": {name: {"last_update": END[name]} for name in methods},
     }
 
 

@@ -238,8 +238,8 @@ def settings(tmp_path):
         "seeds": [1],
         "samples": 4,
         "methods": {
-            "warm": {"parent": None, "first_update": 1, "updates": 4},
-            "dsrl": {"parent": "warm", "first_update": 3, "updates": 5},
+            "warm": {"parent": None, "first_update": 1, "last_update": 4},
+            "dsrl": {"parent": "warm", "first_update": 3, "last_update": 5},
         },
         "evaluations": [
             write_evaluation(tmp_path, "warm", 1, RIGHT),
@@ -385,7 +385,7 @@ FAULTS = {
 
 
 def _short(settings):
-    settings["methods"]["warm"]["updates"] = 1
+    settings["methods"]["warm"]["last_update"] = 1
     for name in ("metrics", "validation"):
         edit(settings["histories"][0][name], lambda frame: frame[frame["update"] <= 1])
 

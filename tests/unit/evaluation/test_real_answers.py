@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import yaml
 
+from prerl.config.scales import read_files
 from prerl.data.problems import ProblemSet, read_source
 from prerl.evaluation.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify
 from prerl.rollouts.rewards import hendrycks_reward, normalise_answer
 
 ROOT = Path(__file__).parents[3]
 DATA = ROOT.parent / "shared" / "data"
-PAPER = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))["scales"]["paper"]
+PAPER = read_files()["scales"]["paper"]
 SETS = [PAPER["data"]["train"], *PAPER["data"]["benchmarks"].values()]
 FILES = {Path(problems["file"]["name"]).stem: problems["file"] for problems in SETS}
 for file in FILES.values():

@@ -6,16 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from prerl.config.prompt import PromptSettings
 from prerl.data.miniature import build_tokenizer
 from prerl.models.base_model import check_base_model
-from prerl.models.prompts import (
-    PromptError,
-    PromptSettings,
-    encode_prompts,
-    end_token_ids,
-    load_tokenizer,
-    prefix_token_id,
-)
+from prerl.models.prompts import PromptError, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
 
 QWEN = Path(__file__).parents[4] / "shared" / "data" / "qwen_tokenizer"
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."

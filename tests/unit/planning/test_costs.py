@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from prerl.config.methods import resolve_methods
-from prerl.config.scales import read_config
+from prerl.config.scales import read_config, read_files
 from prerl.core.constants import BASE
 from prerl.planning.costs import JobCost, job_cost, stage_costs
 
@@ -14,8 +13,8 @@ ROOT = Path(__file__).parents[3]
 
 
 def scale(name):
-    config = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")) | {"scale": name}
-    block = read_config(config, ROOT / "rules/config.schema.yaml")
+    config = read_files() | {"scale": name}
+    block = read_config(config)
     return block, resolve_methods(block)
 
 

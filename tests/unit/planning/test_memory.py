@@ -9,19 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from prerl.config.errors import ConfigError
 from prerl.config.methods import resolve_methods
-from prerl.config.scales import deep_merge, read_config
+from prerl.config.scales import deep_merge, read_config, read_files
 from prerl.config.shapes import Shape, shape_of
 from prerl.core.constants import CHUNK_LOGITS, GIB
 from prerl.core.constants import CHUNK_LOGITS as PLANNED_CHUNK_LOGITS
 from prerl.planning.memory import check_memory, memory_plan, memory_plans, saved_bytes, training_stages
 
 ROOT = Path(__file__).parents[3]
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+CONFIG = read_files()
 # mostly activations; mostly weights, gradients and moments; mostly logits and the head's gradient
 SHAPES = {
     "activations": (Shape(256, 768, 6, 8, 4, 32, 1000, True), 512),
@@ -32,7 +31,7 @@ SHAPES = {
 
 def block_of(scale, change=None):
     config = CONFIG | {"scale": scale}
-    return read_config(deep_merge(config, {"scales": {scale: change or {}}}), ROOT / "rules/config.schema.yaml")
+    return read_config(deep_merge(config, {"scales": {scale: change or {}}}))
 
 
 def test_chunks_are_the_log_softmaxs():

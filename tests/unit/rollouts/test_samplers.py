@@ -10,10 +10,11 @@ import torch
 from tiny import EOS, TOKENIZER, VOCABULARY, random_ids, tiny_model
 from transformers.cache_utils import DynamicLayer
 
+from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.errors import UserError
 from prerl.models.logprobs import response_logprobs
 from prerl.rollouts.engines import build_sampler
-from prerl.rollouts.interface import EngineSettings, SamplingSettings, sample_seed
+from prerl.rollouts.interface import sample_seed
 from prerl.rollouts.transformers_sampler import GrowingLayer, TransformersSampler, draw_tokens
 
 NEW_TOKENS = 24

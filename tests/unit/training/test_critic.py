@@ -21,11 +21,12 @@ from tiny_training import (
     tensors,
 )
 
+from prerl.config.training import CriticSettings
 from prerl.core.files import sha256_of
 from prerl.models.checkpoints import CRITIC, CRITIC_OPTIMIZER, CheckpointError
 from prerl.models.logprobs import response_hidden
 from prerl.models.training_checkpoints import load_critic
-from prerl.training.critic import Critic, CriticSettings, ValueModel, explained_variance, value_loss
+from prerl.training.critic import Critic, ValueModel, explained_variance, value_loss
 from prerl.training.settings import TrainSettings
 
 ROWS = 12

@@ -37,6 +37,7 @@ def check_scale(block: Mapping) -> None:
         + _duplicate_faults(block["data"])
         + _length_faults(block)
     )
+    faults += _token_mean_faults(block["training"]["token_mean"]) + _model_faults(block["models"])
     faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
     if faults:
         raise ConfigError("\n".join(faults))
@@ -57,6 +58,28 @@ def _engine_faults(rollouts: Mapping) -> list[str]:
             f"rollouts.temperature: {rollouts['temperature']} together with top_p: {rollouts['top_p']}; vLLM gives no "
             "log-probs of that distribution untruncated; set one of them to 1"
         )
+    return faults
+
+
+def _token_mean_faults(token_mean: Mapping) -> list[str]:
+    """Keys of the official packing without it, or missing with it."""
+    faults = []
+    for key in ("max_tokens_per_micro_batch", "ranks"):
+        if token_mean["mode"] == "official" and key not in token_mean:
+            faults.append(f"training.token_mean.{key}: missing; `mode: official` packs by it, give it a value")
+        if token_mean["mode"] == "global" and key in token_mean:
+            faults.append(f"training.token_mean.{key}: belongs to `mode: official`; remove it, or set that mode")
+    return faults
+
+
+def _model_faults(models: Mapping) -> list[str]:
+    """A model of the hub without its shape, or a generated one with another than its own."""
+    faults = []
+    for name, model in models.items():
+        if "hub" in model and "architecture" not in model:
+            faults.append(f"models.{name}.architecture: missing; copy the keys from the model's config.json")
+        if "generated" in model and "architecture" in model:
+            faults.append(f"models.{name}.architecture: stands in `generated`; remove it here")
     return faults
 
 

@@ -20,7 +20,7 @@ from prerl.core.constants import BASE
 class PhaseSettings:
     """What one phase optimises. optimizer: Adam moments at its start, `keep` those of the phase before or `fresh`.
 
-    Settings that the phase's estimator (`advantages`) does not use have their default.
+    Settings that the phase's estimator does not use have their default.
     """
 
     space: str
@@ -29,7 +29,7 @@ class PhaseSettings:
     advantage_std: bool
     eos_in_mask: bool
     optimizer: str
-    advantages: str = "grpo"
+    estimator: str = "grpo"
     positive_advantage_weight: float = 1.0
     gamma: float = 1.0
     lam: float = 1.0
@@ -69,7 +69,7 @@ class Method:
         return self.first_update - 1
 
     @property
-    def updates(self) -> int:
+    def last_update(self) -> int:
         """Last update of the chain."""
         return self.phases[-1].last_update
 
@@ -86,19 +86,19 @@ def _phases(key: str, written: list[Mapping], block: Mapping) -> tuple[Phase, ..
             raise ConfigError(f"{where}.updates: only the last phase may take the `rest`; give a number of updates")
         if index == 0 and "optimizer" in phase:
             raise ConfigError(f"{where}.optimizer: the first phase has no moments to keep; remove the key")
-        boundary = training["updates"] if phase["updates"] == "rest" else boundary + phase["updates"]
+        boundary = training["total_updates"] if phase["updates"] == "rest" else boundary + phase["updates"]
         first_update = phases[-1].last_update + 1 if phases else 1
         # official: phase 1 while `step < S`, steps counted from 1 (ray_trainer.py 1251-1259), that is S - 1 updates
         last_update = boundary if last or training["phase_switch"] == "after_step" else boundary - 1
-        if last_update > training["updates"]:
+        if last_update > training["total_updates"]:
             raise ConfigError(
-                f"{where}.updates: the phase ends at update {last_update}, beyond training.updates: "
-                f"{training['updates']}; lower the one or raise the other"
+                f"{where}.updates: the phase ends at update {last_update}, beyond training.total_updates: "
+                f"{training['total_updates']}; lower the one or raise the other"
             )
         if last_update < first_update:
             raise ConfigError(
-                f"{where}.updates: {phase['updates']} leaves the phase no update (training.updates: "
-                f"{training['updates']}, training.phase_switch: {training['phase_switch']}); give it at least one"
+                f"{where}.updates: {phase['updates']} leaves the phase no update (training.total_updates: "
+                f"{training['total_updates']}, training.phase_switch: {training['phase_switch']}); give it at least one"
             )
         space = phase["space"]
         settings = PhaseSettings(
@@ -115,24 +115,24 @@ def _phases(key: str, written: list[Mapping], block: Mapping) -> tuple[Phase, ..
 
 def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
     """The phase's estimator of advantages and its settings. Raises ConfigError where they do not fit each other."""
-    name = phase.get("advantages", "grpo")
+    name = phase.get("estimator", "grpo")
     for key, owner in (("advantage_std", "grpo"), ("positive_advantage_weight", "psr_nsr")):
         if key in phase and name != owner:
-            raise ConfigError(f"{where}.{key}: belongs to `advantages: {owner}`, and here they are {name}; remove it")
+            raise ConfigError(f"{where}.{key}: belongs to `estimator: {owner}`, and here they are {name}; remove it")
     if name == "psr_nsr" and "positive_advantage_weight" not in phase:
         raise ConfigError(
-            f"{where}.positive_advantage_weight: missing; `advantages: psr_nsr` needs it (0.1 is W-REINFORCE, 0 NSR)"
+            f"{where}.positive_advantage_weight: missing; `estimator: psr_nsr` needs it (0.1 is W-REINFORCE, 0 NSR)"
         )
     if name in ("reinforce_plus_plus", "gae") and phase["samples"] != "all":
         raise ConfigError(
-            f"{where}.samples: {phase['samples']} goes by the sign of a row's advantage, but `advantages: {name}` "
+            f"{where}.samples: {phase['samples']} goes by the sign of a row's advantage, but `estimator: {name}` "
             "gives each token its own; use all"
         )
     if name == "gae" and phase["space"] != "posttrain":
         raise ConfigError(
-            f"{where}.space: {phase['space']} leaves the critic of `advantages: gae` no prompt to judge; use posttrain"
+            f"{where}.space: {phase['space']} leaves the critic of `estimator: gae` no prompt to judge; use posttrain"
         )
-    values = {"advantages": name, "advantage_std": False}
+    values = {"estimator": name, "advantage_std": False}
     if name == "grpo":
         values["advantage_std"] = phase.get("advantage_std", objective[phase["space"]]["advantage_std"])
     if name == "psr_nsr":
@@ -159,12 +159,12 @@ def sweep_methods(block: Mapping) -> dict[int, tuple[str, list[dict]]]:
     if len(phases) < 2:
         raise ConfigError(f"warmup_sweep.method: {swept} has one phase and so no warm-up; name a method of two phases")
     derived = {}
-    for updates in block["warmup_sweep"]["updates"]:
+    for updates in block["warmup_sweep"]["lengths"]:
         if updates == phases[0]["updates"]:
             continue
         name = f"{swept}_s{updates}"
         if name in methods:
-            raise ConfigError(f"methods.{name}: warmup_sweep.updates: {updates} takes the name; rename the method")
+            raise ConfigError(f"methods.{name}: warmup_sweep.lengths: {updates} takes the name; rename the method")
         derived[updates] = (name, [{**phases[0], "updates": updates}, *phases[1:]])
     return derived
 
@@ -199,7 +199,7 @@ def _evaluated(name: str, chain: tuple[Phase, ...], evaluation: Mapping) -> tupl
     reference = evaluation["reference_updates"]
     first, last = chain[-1].first_update, chain[-1].last_update
     updates = {last}
-    asked = [(f"evaluation.updates.{name}", update) for update in evaluation["updates"].get(name, [])]
+    asked = [(f"evaluation.extra_updates.{name}", update) for update in evaluation["extra_updates"].get(name, [])]
     if name in ("nsr_prerl", "grpo"):
         asked.append(("evaluation.reference_updates.nsr", reference["nsr"]))
     if name == "grpo":
@@ -223,16 +223,15 @@ def resolve_methods(block: Mapping) -> dict[str, Method]:
     swept = dict(sweep_methods(block).values())
     chains = {name: _phases(f"methods.{name}", phases, block) for name, phases in written.items()}
     for name, phases in swept.items():
-        chains[name] = _phases(f"warmup_sweep.updates: {phases[0]['updates']}: methods.{name}", phases, block)
+        chains[name] = _phases(f"warmup_sweep.lengths: {phases[0]['updates']}: methods.{name}", phases, block)
     names: dict[tuple[Phase, ...], str] = {}
     for name, chain in chains.items():
         if names.setdefault(chain, name) != name:
             raise ConfigError(f"methods.{name} is the same run as methods.{names[chain]}; remove one of them")
-    for name in block["evaluation"]["updates"]:
+    for name in block["evaluation"]["extra_updates"]:
         if name not in chains:
-            raise ConfigError(
-                f"evaluation.updates.{name}: no such method; methods are {', '.join(chains)}{nearest(name, chains)}"
-            )
+            known = f"methods are {', '.join(chains)}{nearest(name, chains)}"
+            raise ConfigError(f"evaluation.extra_updates.{name}: no such method; {known}")
     parents = {name: _parent(name, chains) for name in chains}
     evaluated = {name: _evaluated(name, chain, block["evaluation"]) for name, chain in chains.items()}
     methods = {}
@@ -258,7 +257,7 @@ def warmup_values(block: Mapping, methods: Mapping[str, Method]) -> dict[int, st
     for name, method in methods.items():
         first_phase = method.phases[0]
         alone = {**asdict(first_phase.settings), "optimizer": last.settings.optimizer} == asdict(last.settings)
-        if len(method.phases) == 1 and alone and method.updates == last.last_update:
+        if len(method.phases) == 1 and alone and method.last_update == last.last_update:
             values[0] = name
     return dict(sorted(values.items()))
 
@@ -268,10 +267,10 @@ def scheduled_updates(schedule: list[Mapping], method: Method) -> list[int]:
 
     schedule: [{every: 5, until: 100}, {every: 25, until: end}] = 5, 10, …, 100, 125, 150, …
     """
-    updates = {method.updates} | ({0} if method.parent is None else set())
+    updates = {method.last_update} | ({0} if method.parent is None else set())
     start = 0
     for part in schedule:
-        until = method.updates if part["until"] == "end" else part["until"]
+        until = method.last_update if part["until"] == "end" else part["until"]
         updates.update(range(start + part["every"], until + 1, part["every"]))
         start = until
-    return sorted(u for u in updates if u == 0 or method.first_update <= u <= method.updates)
+    return sorted(u for u in updates if u == 0 or method.first_update <= u <= method.last_update)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -11,22 +11,26 @@ import yaml
 from prerl.config.checks import check_scale
 from prerl.config.errors import ConfigError, nearest
 from prerl.config.methods import resolve_methods
-from prerl.config.schema import _schema_faults
+from prerl.config.validation import schema_faults
+
+ROOT = Path(__file__).parents[3]
 
 
-def deep_merge(base: Mapping, override: Mapping) -> dict:
+def deep_merge(base: Mapping, override: Mapping, keep_nulls: bool = False) -> dict:
     """`base` with the keys of `override`; mappings are merged key by key, all else is replaced.
 
     deep_merge({"a": {"b": 1, "c": 2}}, {"a": {"c": 3}}) == {"a": {"b": 1, "c": 3}}. None in place of a mapping leaves
-    it out: deep_merge({"a": {"b": 1}, "c": 2}, {"a": None}) == {"c": 2}.
+    it out, unless nulls are kept: deep_merge({"a": {"b": 1}, "c": 2}, {"a": None}) == {"c": 2}.
     """
     merged = dict(base)
     for key, value in override.items():
         old = merged.get(key)
-        if value is None and isinstance(old, Mapping):
+        if value is None and isinstance(old, Mapping) and not keep_nulls:
             del merged[key]
-            continue
-        merged[key] = deep_merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        elif isinstance(old, Mapping) and isinstance(value, Mapping):
+            merged[key] = deep_merge(old, value, keep_nulls)
+        else:
+            merged[key] = value
     return merged
 
 
@@ -41,19 +45,17 @@ def _without_null_blocks(block: Mapping, path: str) -> dict:
     return {**block, key: {name: entry for name, entry in inner.items() if entry is not None}}
 
 
-def inherited_scales(scales: Mapping) -> dict[str, dict]:
-    """Each scale's block with what it `inherits`, that key removed. ConfigError on an unknown or circular one."""
+def inherited_scales(scales: Mapping, common: Mapping) -> dict[str, dict]:
+    """Each scale's block over what it `inherits`, in the end `common`. ConfigError on an unknown or circular parent."""
 
     def block(name: str, asked_by: tuple[str, ...]) -> dict:
         if not isinstance(name, str) or name not in scales:
             raise ConfigError(f"scales.{asked_by[-1]}.inherits: {name!r} is no scale; scales are {', '.join(scales)}")
         if name in asked_by:
             raise ConfigError(f"scales.{name}.inherits leads back to itself; remove one `inherits`")
-        own = {key: value for key, value in scales[name].items() if key != "inherits"}
-        if "inherits" not in scales[name]:
-            merged = own
-        else:
-            merged = deep_merge(block(scales[name]["inherits"], (*asked_by, name)), own)
+        changes = {key: value for key, value in scales[name].items() if key != "inherits"}
+        parent = block(scales[name]["inherits"], (*asked_by, name)) if "inherits" in scales[name] else common
+        merged = deep_merge(parent, changes)
         for path in ("models", "data.benchmarks", "ood.tasks"):
             merged = _without_null_blocks(merged, path)
         return merged
@@ -62,31 +64,54 @@ def inherited_scales(scales: Mapping) -> dict[str, dict]:
 
 
 def _without_inherited(faults: list[str], parents: Mapping[str, str]) -> list[str]:
-    """The faults without those that a scale only inherits. parents: scale -> the one it inherits."""
+    """The faults without those that a scale only inherits. parents: path of a scale -> path that it inherits."""
     inherited = {
         fault
         for fault in faults
         for scale, parent in parents.items()
-        if fault.startswith(f"scales.{scale}.") and fault.replace(f"scales.{scale}.", f"scales.{parent}.", 1) in faults
+        if fault.startswith(f"{scale}.") and fault.replace(f"{scale}.", f"{parent}.", 1) in faults
     }
     return [fault for fault in faults if fault not in inherited]
 
 
-def read_config(config: Mapping, schema_file: Path) -> dict:
+def config_files(root: Path = ROOT) -> list[Path]:
+    """config.yaml and the files of the scales."""
+    return [root / "config.yaml", *sorted((root / "scales").glob("*.yaml"))]
+
+
+def with_scale_files(config: Mapping, root: Path = ROOT) -> dict:
+    """The configuration with `scales`: what the files say, under what `config` itself says of them (--configfile)."""
+    changed = config.get("scales", {})
+    if not isinstance(changed, Mapping) or not all(isinstance(scale, Mapping) for scale in changed.values()):
+        raise ConfigError("scales: give each scale a block of keys, as in scales/miniature.yaml")
+    files = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in config_files(root)[1:]}
+    # nulls stay: they leave out what a scale inherits
+    scales = {name: deep_merge(files.get(name, {}), changed.get(name, {}), True) for name in {**files, **changed}}
+    return {**config, "scales": scales}
+
+
+def read_files(files: Sequence[Path | str] = (), root: Path = ROOT) -> dict:
+    """The configuration as Snakemake has it from these files (default: config.yaml), with the files of the scales."""
+    config: dict = {}
+    for file in files or config_files(root)[:1]:
+        config = deep_merge(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")), keep_nulls=True)
+    return with_scale_files(config, root)
+
+
+def read_config(config: Mapping, root: Path = ROOT) -> dict:
     """The block of the chosen scale, complete and checked, with `methods` (the shared ones under its own changes).
 
     Every scale is held against the schema, the chosen one against the rest. Raises ConfigError.
     """
     # keys become strings, as in the settings that the jobs get, and so does what YAML reads as a date
-    config = json.loads(json.dumps(config, default=str))
-    schema = yaml.safe_load(schema_file.read_text(encoding="utf-8"))
-    if not isinstance(config.get("scales"), dict) or not all(isinstance(s, dict) for s in config["scales"].values()):
-        raise ConfigError("config.yaml holds no `scales:` with a block each; start from the project's config.yaml")
-    parents = {name: block["inherits"] for name, block in config["scales"].items() if "inherits" in block}
-    config["scales"] = inherited_scales(config["scales"])
-    faults = _without_inherited(_schema_faults(config, schema), parents)
+    config = json.loads(json.dumps(with_scale_files(config, root), default=str))
+    scales, common = config["scales"], config.get("common", {})
+    parents = {f"scales.{name}": f"scales.{block['inherits']}" for name, block in scales.items() if "inherits" in block}
+    parents = {f"scales.{name}": "common" for name in scales} | parents
+    config["scales"] = inherited_scales(scales, common if isinstance(common, dict) else {})
+    faults = _without_inherited(schema_faults(config), parents)
     if faults:
-        raise ConfigError("\n".join(faults) + "\nThe keys and their types are in rules/config.schema.yaml")
+        raise ConfigError("\n".join(faults) + "\nKeys, types and bounds are in docs/config.md")
     scale = config["scale"]
     if scale not in config["scales"]:
         raise ConfigError(

@@ -16,27 +16,12 @@ import hashlib
 import random
 from dataclasses import dataclass
 
+from prerl.config.base_models import CorpusSettings
+
 OPERATORS = "+-*"
 BLANK = "\n\n"
 CHECK = "Let me check "
 ALTERNATIVE = "Alternatively, "
-
-
-@dataclass(frozen=True)
-class CorpusSettings:
-    """Shares and error rates of the corpus (config.yaml, models.<name>.corpus); probabilities, and `chain_weights`:
-    number of operations k -> relative frequency."""
-
-    chain_weights: dict[int, float]
-    prompt_thinking: float
-    prompt_no_thinking: float
-    careful_if_thinking: float
-    careful_if_no_thinking: float
-    careful_if_alone: float
-    guess_right: float
-    step_wrong: float
-    check: float
-    check_right: float
 
 
 @dataclass(frozen=True)

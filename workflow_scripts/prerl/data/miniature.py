@@ -10,8 +10,9 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
+from prerl.config.base_models import CorpusSettings
 from prerl.core.errors import UserError
-from prerl.data.corpus import ALTERNATIVE, BLANK, OPERATORS, CorpusSettings, corpus_document
+from prerl.data.corpus import ALTERNATIVE, BLANK, OPERATORS, corpus_document
 from prerl.models.batching import pack_micro_batches
 from prerl.models.logprobs import response_logprobs
 

@@ -204,7 +204,7 @@ def join_curves(settings: dict) -> pd.DataFrame:
             raise ValueError(f"history of {method!r}, which settings['methods'] does not list: add it there")
         if (method, seed) in own:
             raise ValueError(f"two histories of {method} seed {seed}: list each once")
-        span = (methods[method]["first_update"], methods[method]["updates"])
+        span = (methods[method]["first_update"], methods[method]["last_update"])
         parts = [_read_metrics(history, *span), _read_validation(history, *span, settings["validation_benchmarks"])]
         own[method, seed] = pd.concat(parts, ignore_index=True)
 
@@ -214,7 +214,7 @@ def join_curves(settings: dict) -> pd.DataFrame:
         parent, first_update = methods[method]["parent"], methods[method]["first_update"]
         if parent is None:
             return own[method, seed]
-        if methods[parent]["updates"] < first_update - 1:
+        if methods[parent]["last_update"] < first_update - 1:
             raise ValueError(
                 f"{method} starts at update {first_update}, but its parent {parent} ends before: train that longer"
             )

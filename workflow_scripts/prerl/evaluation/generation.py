@@ -10,13 +10,15 @@ from pathlib import Path
 import pyarrow as pa
 from transformers import AutoConfig
 
+from prerl.config.prompt import PromptSettings
+from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.constants import SHARD_ROWS
 from prerl.core.files import read_problems, read_table, sha256_of, write_parquet
 from prerl.evaluation.workers import run_on_workers, worker_environments
 from prerl.models.checkpoints import MANIFEST, load_model, verify
-from prerl.models.prompts import PromptSettings, check_lengths, encode_prompts, end_token_ids, load_tokenizer
+from prerl.models.prompts import check_lengths, encode_prompts, end_token_ids, load_tokenizer
 from prerl.rollouts.engines import build_sampler
-from prerl.rollouts.interface import EngineSettings, SamplingSettings, sample_seed
+from prerl.rollouts.interface import sample_seed
 from prerl.rollouts.transformers_sampler import TransformersSampler
 
 SAMPLE_SCHEMA = pa.schema(

@@ -84,7 +84,7 @@ def end_update(settings: dict, method: str) -> int:
         return 0
     if method not in settings["methods"]:
         raise NotMeasured(f"method {method} is not run at this scale")
-    return int(settings["methods"][method]["updates"])
+    return int(settings["methods"][method]["last_update"])
 
 
 def evaluated(questions: pd.DataFrame, settings: dict, method: str, update: int, benchmarks: list[str]) -> pd.DataFrame:

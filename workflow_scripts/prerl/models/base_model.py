@@ -10,8 +10,9 @@ from jinja2 import TemplateError
 from transformers import AutoConfig, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from prerl.config.prompt import PromptSettings
 from prerl.core.errors import UserError
-from prerl.models.prompts import PromptSettings, chat_text, check_lengths, load_tokenizer, prefix_token_id
+from prerl.models.prompts import chat_text, check_lengths, load_tokenizer, prefix_token_id
 
 PROBLEMS = ("What is 7919 plus 1?", "Let x = 104729.")  # neither is part of a template
 ANSWER = "It is 1299709."

@@ -6,31 +6,16 @@ Token ids are made here once and never decoded and re-encoded later.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from prerl.config.prompt import PromptSettings
 from prerl.core.errors import UserError
 
 
 class PromptError(UserError):
     """Prompt settings that do not fit the model; the message names the key, the value and the remedy."""
-
-
-@dataclass(frozen=True)
-class PromptSettings:
-    """How a problem becomes a prompt (config.yaml, block `prompt`).
-
-    system: system message, or None for no system turn. enable_thinking: passed to the chat template. prefix_token: the
-    token P(y) is conditioned on (official: 151644, Qwen's `<|im_start|>`; verl/trainer/ppo/ray_trainer.py 1180-1227).
-    max_prompt_tokens: longer prompts lose tokens on the left (official `data.truncation='left'`, 1024).
-    """
-
-    system: str | None
-    enable_thinking: bool
-    prefix_token: str
-    max_prompt_tokens: int
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

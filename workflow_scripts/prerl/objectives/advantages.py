@@ -124,11 +124,11 @@ def outcome_advantages(
     objective: Objective, rewards_R: torch.Tensor, groups_R: torch.Tensor, tokens_R: list[int]
 ) -> torch.Tensor | list[torch.Tensor]:
     """Advantages of the estimators that need no critic: float32 [R], or a list by token. Raises as group_advantages."""
-    if objective.advantages == "rloo":
+    if objective.estimator == "rloo":
         return rloo_advantages(rewards_R, groups_R)
-    if objective.advantages == "psr_nsr":
+    if objective.estimator == "psr_nsr":
         return psr_nsr_advantages(rewards_R, objective.positive_advantage_weight)
-    if objective.advantages == "reinforce_plus_plus":
+    if objective.estimator == "reinforce_plus_plus":
         return reinforce_plus_plus_advantages(rewards_R, tokens_R, objective.gamma)
     return group_advantages(rewards_R, groups_R, objective.advantage_std)
 

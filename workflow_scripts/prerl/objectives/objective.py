@@ -20,7 +20,7 @@ class Objective:
     eos_in_mask: False leaves the closing EOS of finished answers out of the loss and of the token mean. token_mean:
     "official" (mean per micro-batch of verl's dynamic packing, weighted by its share of rows) or "global" (mean over
     all counting tokens of the batch); max_tokens_per_micro_batch and ranks describe the official packing. clip_low,
-    clip_high: PPO's clip range. advantages: one of ESTIMATORS; advantage_std is grpo's, positive_advantage_weight
+    clip_high: PPO's clip range. estimator: one of ESTIMATORS; advantage_std is grpo's, positive_advantage_weight
     psr_nsr's, gamma reinforce_plus_plus's and gae's, lam gae's.
     """
 
@@ -34,7 +34,7 @@ class Objective:
     ranks: int
     clip_low: float
     clip_high: float
-    advantages: str = "grpo"
+    estimator: str = "grpo"
     positive_advantage_weight: float = 1.0
     gamma: float = 1.0
     lam: float = 1.0
@@ -44,7 +44,7 @@ class Objective:
             (self.space, SPACES),
             (self.samples, ("all", "positive", "negative")),
             (self.token_mean, ("official", "global")),
-            (self.advantages, ESTIMATORS),
+            (self.estimator, ESTIMATORS),
         ):
             if value not in allowed:
                 raise ValueError(f"objective: {value!r} is none of {', '.join(allowed)}")

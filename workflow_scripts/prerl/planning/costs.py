@@ -109,7 +109,7 @@ class _Job:
         method = self.wildcards["method"]
         updates = 1 if method == BASE else len(self.methods[method].evaluated_updates)
         questions = sum(questions_of(benchmark) for benchmark in self.block["data"]["benchmarks"].values())
-        return updates * questions * self.block["evaluation"]["samples"]
+        return updates * questions * self.block["evaluation"]["samples_per_question"]
 
 
 def sampling_seconds(job: _Job, rows: float, prompts: float, max_new_tokens: int, at_once: int) -> float:
@@ -148,12 +148,12 @@ def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) ->
 def _train_policy(job: _Job) -> JobCost:
     block, method = job.block, job.methods[job.wildcards["method"]]
     phase = method.phases[-1].settings
-    critic = phase.advantages == "gae"
-    updates = method.updates - method.parent_update
+    critic = phase.estimator == "gae"
+    updates = method.last_update - method.parent_update
     seconds = job.machine.start_s + updates * update_seconds(job, phase.space, phase.samples, critic)
     questions = sum(questions_of(block["data"]["benchmarks"][name]) for name in block["validation"]["benchmarks"])
     validations = len(scheduled_updates(block["validation"]["schedule"], method))
-    rows, longest = questions * block["validation"]["samples"], block["validation"]["max_new_tokens"]
+    rows, longest = questions * block["validation"]["samples_per_question"], block["validation"]["max_new_tokens"]
     seconds += validations * sampling_seconds(job, rows, questions, longest, _rows_at_once(job))
     saves = updates / block["training"]["checkpoint_every"] + len(method.kept_updates)
     seconds += saves * 12 * job.shape.parameters / DISK_BYTES_PER_S
@@ -165,7 +165,7 @@ def _train_policy(job: _Job) -> JobCost:
 def _generate_samples(job: _Job) -> JobCost:
     evaluation, rows = job.block["evaluation"], job.evaluated
     seconds = sampling_seconds(
-        job, rows, rows / evaluation["samples"], evaluation["max_new_tokens"], _rows_at_once(job)
+        job, rows, rows / evaluation["samples_per_question"], evaluation["max_new_tokens"], _rows_at_once(job)
     )
     tokens = rows * ANSWER_SHARE * evaluation["max_new_tokens"]
     return job.cost(job.machine.start_s + seconds, 2 * tokens * TOKEN_BYTES / GIB)  # shards of the state, and the whole

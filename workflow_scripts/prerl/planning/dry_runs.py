@@ -5,15 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import yaml
-from snakemake.utils import update_config
-
-from prerl.config.scales import deep_merge, read_config
+from prerl.config.scales import deep_merge, read_config, read_files
 from prerl.core.errors import UserError
 
-SCHEMA = Path(__file__).parents[3] / "rules/config.schema.yaml"
 RULE = re.compile(r"^(?:local)?rule (\w+):$")
 FIELD = re.compile(r"^    (input|output|benchmark|wildcards|resources): (.*)$")
 NEXT_KEY = re.compile(r", (?=\w+=)")
@@ -77,9 +72,6 @@ def dry_run(arguments: list[str], targets: list[str], *options: str) -> str:
 
 def planned_block(configfiles: list[str], scale: str, jobs: list[PlannedJob]) -> dict:
     """The scale's block of the config files, with the plan's GPUs: a profile's `set-resources` may differ."""
-    config: dict = {}
-    for file in configfiles:
-        update_config(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")))
-    block = read_config(config | {"scale": scale}, SCHEMA)
+    block = read_config(read_files(configfiles) | {"scale": scale})
     gpus = {job.rule: {"gpu": int(job.resources["gpu"])} for job in jobs if "gpu" in job.resources}
     return deep_merge(block, {"resources": gpus})

@@ -194,7 +194,7 @@ def memory_plans(block: Mapping, methods: Mapping[str, Method]) -> Iterator[Memo
 
 def trains_critic(methods: Mapping[str, Method]) -> bool:
     """Whether one of the methods trains PPO's critic beside the policy."""
-    return any(method.phases[-1].settings.advantages == "gae" for method in methods.values())
+    return any(method.phases[-1].settings.estimator == "gae" for method in methods.values())
 
 
 def _remedies(plan: MemoryPlan, block: Mapping, critic: bool) -> list[str]:

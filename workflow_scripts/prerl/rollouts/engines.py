@@ -6,7 +6,8 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from prerl.rollouts.interface import EngineSettings, Sampler, SamplingSettings
+from prerl.config.rollouts import EngineSettings, SamplingSettings
+from prerl.rollouts.interface import Sampler
 from prerl.rollouts.transformers_sampler import TransformersSampler
 
 

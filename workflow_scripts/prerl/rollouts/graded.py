@@ -9,7 +9,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
-from prerl.rollouts.interface import Rollout, Sampler, SamplingSettings
+from prerl.config.rollouts import SamplingSettings
+from prerl.rollouts.interface import Rollout, Sampler
 from prerl.rollouts.rewards import hendrycks_reward
 from prerl.rollouts.thoughts import ThoughtCounter
 

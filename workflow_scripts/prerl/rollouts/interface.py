@@ -8,24 +8,7 @@ from typing import Protocol
 
 from transformers import PreTrainedModel
 
-
-@dataclass(frozen=True)
-class EngineSettings:
-    """name: "transformers" or "vllm". kv_cache_gib: vLLM's key-value cache on each GPU, GiB (memory, not meaning)."""
-
-    name: str
-    kv_cache_gib: float | None = None
-
-
-@dataclass(frozen=True)
-class SamplingSettings:
-    """temperature divides the logits; top_p = 1.0 keeps the whole distribution; max_new_tokens ends a response with
-    finish reason "length"; batch_rows: most rows decoded together (memory, not meaning)."""
-
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    batch_rows: int
+from prerl.config.rollouts import SamplingSettings
 
 
 @dataclass(frozen=True)

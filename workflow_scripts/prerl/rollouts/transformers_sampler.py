@@ -13,8 +13,9 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
+from prerl.config.rollouts import SamplingSettings
 from prerl.models.sharding import copy_parameters, is_sharded, unsharded_copy
-from prerl.rollouts.interface import Rollout, SamplingSettings, check_requests
+from prerl.rollouts.interface import Rollout, check_requests
 
 
 def draw_tokens(

@@ -19,9 +19,10 @@ from safetensors import safe_open
 from transformers import PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.errors import UserError
 from prerl.models.sharding import full_parameters
-from prerl.rollouts.interface import EngineSettings, Rollout, SamplingSettings, check_requests
+from prerl.rollouts.interface import Rollout, check_requests
 
 ENVIRONMENT = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine is in this process: weights are handed over as tensors

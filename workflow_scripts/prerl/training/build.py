@@ -53,11 +53,11 @@ def build_learner(
     s = settings
     tokenizer = check_base_model(folder, s.prompt, s.longest_answer_tokens)
     model = load_model(folder, "cpu")
-    if s.pack_rows:
+    if s.update.pack_rows:
         pack_rows(model)
     critic = build_critic(s, model, accelerator, folder if resumed else None)
-    prepare(model, accelerator, s.precision, s.activation_checkpointing)
-    optimizer = adamw(model, accelerator, s.learning_rate, s.weight_decay, s.betas, s.eps)
+    prepare(model, accelerator, s.update.precision, s.update.activation_checkpointing)
+    optimizer = adamw(model, accelerator, s.update.learning_rate, s.update.weight_decay, s.update.betas, s.update.eps)
     load_optimizer(folder, model, optimizer)
     sampler = build_sampler(
         s.engine,
@@ -82,10 +82,10 @@ def build_critic(
         policy,
         accelerator,
         seed=sample_seed(s.seed, "critic"),
-        betas=s.betas,
-        eps=s.eps,
-        micro_batch_tokens=s.micro_batch_tokens,
-        precision=s.precision,
-        activation_checkpointing=s.activation_checkpointing,
+        betas=s.update.betas,
+        eps=s.update.eps,
+        micro_batch_tokens=s.update.micro_batch_tokens,
+        precision=s.update.precision,
+        activation_checkpointing=s.update.activation_checkpointing,
         folder=folder,
     )

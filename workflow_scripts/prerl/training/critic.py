@@ -7,7 +7,6 @@ response token (verl/workers/critic/dp_critic.py _forward_micro_batch). Shapes: 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +14,7 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import PreTrainedModel
 
+from prerl.config.training import CriticSettings
 from prerl.models import checkpoints
 from prerl.models.batching import NO_ROWS, own_micro_batches, score_rows
 from prerl.models.logprobs import response_hidden
@@ -24,21 +24,6 @@ from prerl.training.updates import adamw
 
 HEAD_STD = 0.02
 """Standard deviation of the new head's weights: transformers' default for a token classifier, as verl's critic is."""
-
-
-@dataclass(frozen=True)
-class CriticSettings:
-    """Block `critic` of config.yaml. betas and eps of its AdamW are the policy's.
-
-    clip_value: a value that moved further than this towards the return has no gradient (inert at one update a batch).
-    warmup_updates: the first updates of the phase train the critic alone.
-    """
-
-    learning_rate: float
-    weight_decay: float
-    grad_clip: float
-    clip_value: float
-    warmup_updates: int
 
 
 class ValueModel(nn.Module):

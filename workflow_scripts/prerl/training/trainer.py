@@ -47,10 +47,10 @@ class Trainer:
         self.accelerator = start_processes()
         self.problems = read_problems(train)
         self.validation = {path.stem: read_problems(path) for path in validation}
-        if len(self.problems) < settings.prompts_per_update:
+        if len(self.problems) < settings.update.prompts_per_update:
             raise UserError(
                 f"{train} has {len(self.problems)} problems, fewer than training.prompts_per_update "
-                f"{settings.prompts_per_update}: lower it or give more problems"
+                f"{settings.update.prompts_per_update}: lower it or give more problems"
             )
         with self.accelerator.main_process_first():
             main = self.accelerator.is_main_process
@@ -78,7 +78,7 @@ class Trainer:
                 self._record("validation", self.validate(self.update))
             last = self.update == s.last_update
             stop = self._on_any_rank(should_stop()) and not last
-            if self.update in s.kept_updates or self.update % s.checkpoint_every == 0 or last or stop:
+            if self.update in s.kept_updates or self.update % s.update.checkpoint_every == 0 or last or stop:
                 self.state.save(self.update, self.learner, self.accelerator)
                 self.accelerator.wait_for_everyone()
             if main:
@@ -119,16 +119,16 @@ class Trainer:
             self.accelerator,
             graded,
             self.learner.prefix_id,
-            s.measured_samples_per_prompt,
+            s.update.measured_samples_per_prompt,
             s.sampling.temperature,
-            s.micro_batch_tokens,
+            s.update.micro_batch_tokens,
         )
         sampled = update_metrics(graded)
         refuse_non_finite(update, sampled | measured)
-        if measured["gap_mean"] > s.max_gap_nats:
+        if measured["gap_mean"] > s.update.max_gap_nats:
             raise UserError(
                 f"update {update}: sampler and trainer differ by {measured['gap_mean']:.3g} nats per token, more than "
-                f"training.max_gap_nats {s.max_gap_nats}: look for stale weights or another precision in the "
+                f"training.max_gap_nats {s.update.max_gap_nats}: look for stale weights or another precision in the "
                 "sampler, or raise the limit; the state before this update is kept"
             )
         clock.lap("seconds_measuring")
@@ -170,8 +170,8 @@ class Trainer:
             weights_R,
             clip=(objective.clip_low, objective.clip_high),
             temperature=s.sampling.temperature,
-            micro_batch_tokens=s.micro_batch_tokens,
-            grad_clip=s.grad_clip,
+            micro_batch_tokens=s.update.micro_batch_tokens,
+            grad_clip=s.update.grad_clip,
         )
         return trained | valued
 
@@ -187,7 +187,7 @@ class Trainer:
 
     def batch(self, update: int) -> tuple[list[str], dict[str, list[str]]]:
         """Question ids and problems of an update: a seeded permutation an epoch, the incomplete last batch dropped."""
-        size = self.settings.prompts_per_update
+        size = self.settings.update.prompts_per_update
         per_epoch = len(self.problems) // size
         epoch, index = divmod(update - 1, per_epoch)
         order = np.random.Generator(np.random.Philox(sample_seed(self.settings.seed, "order", epoch)))
@@ -198,6 +198,7 @@ class Trainer:
     def validate(self, update: int) -> list[dict]:
         """Rows of validation.parquet: avg@n of each validation benchmark under the current policy, sampled together."""
         s = self.settings
+        samples = s.validation.samples_per_question
         problems = [(name, row) for name, table in self.validation.items() for row in table.to_pylist()]
         graded = sample_and_grade(
             self.learner.sampler,
@@ -205,10 +206,10 @@ class Trainer:
             encode_prompts(self.learner.tokenizer, [row["problem"] for _, row in problems], s.prompt),
             [row["answer"] for _, row in problems],
             [
-                [sample_seed(s.seed, "validation", name, update, row["id"], i) for i in range(s.validation_samples)]
+                [sample_seed(s.seed, "validation", name, update, row["id"], i) for i in range(samples)]
                 for name, row in problems
             ],
-            s.validation_sampling,
+            s.validation.sampling,
             self.accelerator,
             Stopwatch(),
         )
@@ -225,7 +226,7 @@ class Trainer:
                     "response_tokens_mean": metrics["response_tokens_mean"],
                     "truncation_rate": metrics["truncation_rate"],
                     "n_questions": len(table),
-                    "n_samples": s.validation_samples,
+                    "n_samples": samples,
                 }
             )
         return rows

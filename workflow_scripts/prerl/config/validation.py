@@ -1,4 +1,4 @@
-"""config.yaml against its schema: unknown keys, types and bounds, each fault with key, value and remedy."""
+"""The configuration against its schema: unknown keys, types, bounds; each fault with key, value and remedy."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import jsonschema
 import yaml
 
 from prerl.config.errors import ConfigError, nearest
+from prerl.config.json_schema import schema
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -38,6 +39,15 @@ _Validator = jsonschema.validators.extend(
     jsonschema.Draft202012Validator,
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("number", _is_finite),  # no .nan, no .inf
 )
+RENAMED = {
+    "training.updates": "training.total_updates",
+    "evaluation.updates": "evaluation.extra_updates",
+    "warmup_sweep.updates": "warmup_sweep.lengths",
+    "validation.samples": "validation.samples_per_question",
+    "evaluation.samples": "evaluation.samples_per_question",
+    "advantages": "estimator",
+}
+"""Keys of earlier versions -> of this one; `advantages`: of a phase."""
 _TYPES = {
     "integer": "a whole number",
     "number": "a number",
@@ -61,7 +71,9 @@ def _faults_of_keys(error: jsonschema.ValidationError, where: str) -> Iterator[s
     unknown = [key for key in error.instance if key not in known]
     if error.validator == "additionalProperties":
         for key in unknown:
-            yield f"{where}{key}: unknown key; keys are {', '.join(known)}{nearest(key, known)}"
+            renamed = RENAMED.get(key if ".phases." in where else ".".join(f"{where}{key}".split(".")[-2:]))
+            hint = f"; it is now `{renamed}`" if renamed else nearest(key, known)
+            yield f"{where}{key}: unknown key; keys are {', '.join(known)}{hint}"
     else:
         for key in error.validator_value:
             if key not in error.instance and not nearest(key, unknown):
@@ -86,21 +98,24 @@ def _fault_of_value(error: jsonschema.ValidationError) -> str:
         return f"{written} holds {', '.join(repr(v) for v in value if value.count(v) > 1)}; remove the repetition"
     if rule in ("minItems", "minProperties") and not value:
         return "empty; give at least one"
-    if rule in ("minProperties", "maxProperties"):
-        return f"holds {', '.join(value)}; {wanted} keys must stand here"
+    if rule == "oneOf":
+        names = ", ".join(option["required"][0] for option in wanted)
+        return f"holds {', '.join(value) or 'nothing'}; give exactly one of {names}"
     return f"{written} cannot stand here"
 
 
-def _schema_faults(config: Mapping, schema: Mapping) -> list[str]:
-    """One line for each violation: the key, the value, and what must stand there (`description` in the schema)."""
+def schema_faults(config: Mapping) -> list[str]:
+    """One line for each violation: the key, the value, and what to write (`x-remedy` in the schema)."""
     faults = set()
-    for violation in _Validator(schema).iter_errors(config):
-        error = jsonschema.exceptions.best_match([violation])  # of alternatives that all fail, the nearest
+    for violation in _Validator(schema()).iter_errors(config):
+        error = violation
+        if violation.validator != "oneOf":
+            error = jsonschema.exceptions.best_match([violation])  # of alternatives that all fail, the nearest
         where = ".".join(str(part) for part in error.absolute_path)
         if error.validator in ("additionalProperties", "required"):
             faults.update(_faults_of_keys(error, f"{where}." if where else ""))
         else:
             name = "the name " if "propertyNames" in error.absolute_schema_path else ""
-            remedy = f"; {error.schema['description']}" if "description" in error.schema else ""
+            remedy = f"; {error.schema['x-remedy']}" if "x-remedy" in error.schema else ""
             faults.add(f"{where}: {name}{_fault_of_value(error)}{remedy}")
     return sorted(faults)

@@ -1,23 +1,19 @@
-"""config.yaml: what it means for the methods. What is refused, and how, is in tests/test_bad_input.py."""
+"""config.yaml: what it means for the methods. What is refused, and how, is in tests/workflow/test_bad_input.py."""
 
 import copy
 
 import pytest
-import yaml
-from checkouts import ROOT
 
 from prerl.config.methods import PhaseSettings, resolve_methods, scheduled_updates, warmup_values
-from prerl.config.scales import deep_merge, read_config
-from prerl.evaluation.results import LABELS
+from prerl.config.scales import deep_merge, read_config, read_files
 
-SCHEMA = ROOT / "rules/config.schema.yaml"
-CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8"))
+CONFIG = read_files()
 
 
 def block_of(scale, change=None):
     """The scale's block once `change` (deep-merged, under its scale) is applied."""
     config = copy.deepcopy(CONFIG) | {"scale": scale}
-    return read_config(deep_merge(config, change or {}), SCHEMA)
+    return read_config(deep_merge(config, change or {}))
 
 
 def in_scale(**change):
@@ -32,7 +28,7 @@ def test_scales_are_accepted(scale):
 
 
 def test_one_nsr_prerl_run_serves_dsrl_and_the_sweep():
-    block = block_of("miniature", in_scale(training={"updates": 60}, warmup_sweep={"updates": [10, 20, 30]}))
+    block = block_of("miniature", in_scale(training={"total_updates": 60}, warmup_sweep={"lengths": [10, 20, 30]}))
     methods = resolve_methods(block)
     parents = {name: (method.parent, method.first_update) for name, method in methods.items() if method.parent}
     assert parents == {
@@ -51,7 +47,7 @@ def test_one_nsr_prerl_run_serves_dsrl_and_the_sweep():
 
 def test_official_switch_does_19_updates_for_20():
     methods = resolve_methods(block_of("paper"))
-    assert (methods["dsrl"].parent_update, methods["dsrl"].first_update, methods["dsrl"].updates) == (19, 20, 348)
+    assert (methods["dsrl"].parent_update, methods["dsrl"].first_update, methods["dsrl"].last_update) == (19, 20, 348)
     assert methods["nsr_prerl"].optimizer_updates == (4, 9, 14, 19, 24, 29, 49)
     assert methods["nsr_prerl"].evaluated_updates == (20, 348)
     assert methods["grpo"].evaluated_updates == (20, 60, 348)
@@ -68,7 +64,7 @@ def test_phase_settings_default_to_the_scale_and_change_alone():
 
 
 def test_every_method_has_a_name_for_tables():
-    assert set(CONFIG["methods"]) < set(LABELS)
+    assert all(method["label"] for method in CONFIG["methods"].values())
 
 
 def test_an_estimator_brings_its_own_settings_and_no_others():
@@ -96,12 +92,12 @@ def test_null_leaves_out_what_is_inherited():
     assert deep_merge({"a": {"b": 1}, "c": 2}, {"a": None, "c": None}) == {"c": None}
     config = copy.deepcopy(CONFIG) | {"scale": "pilot"}
     config["scales"]["pilot"]["models"]["qwen3-1.7b"] = None  # as Snakemake merges a --configfile
-    assert set(read_config(config, SCHEMA)["models"]) == {"qwen3-0.6b"}
+    assert set(read_config(config)["models"]) == {"qwen3-0.6b"}
 
 
 def test_a_scale_may_have_its_own_phases():
     own = {"prerl": {"phases": [{"space": "pretrain", "samples": "all", "updates": 40}]}}
-    assert resolve_methods(block_of("miniature", in_scale(methods=own)))["prerl"].updates == 40
+    assert resolve_methods(block_of("miniature", in_scale(methods=own)))["prerl"].last_update == 40
 
 
 def test_three_phases_continue_a_method_of_two():

@@ -1,0 +1,98 @@
+"""Block `models`: base models, trained here on a generated corpus or fetched from the hub at one revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prerl.config.key import COUNT, FRACTION, POSITIVE, Limits, key
+
+CHAIN_LENGTH = Limits(pattern="^[1-9][0-9]*$", remedy="give a number of operations")
+REPOSITORY = Limits(pattern="^[^/ ]+/[^/ ]+$", remedy="give it as owner/name")
+REVISION = Limits(pattern="^[0-9a-f]{40}$", remedy="give the 40 hex digits of a commit")
+MODEL_NAME = Limits(
+    pattern="^[a-z][a-z0-9._-]*$",
+    not_in=("data", "state", "logs", "benchmarks", "figures", "tables", "downloads"),  # folders of results/{scale}
+    remedy="a model's name becomes a folder of results/, not one that is there already, nor a path",
+)
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """What the miniature's base model is trained on: shares and error rates of generated answers."""
+
+    chain_weights: dict[int, float] = key("operations of a problem -> relative share", POSITIVE, names=CHAIN_LENGTH)
+    prompt_thinking: float = key("share of problem and answer in thinking mode", FRACTION)
+    prompt_no_thinking: float = key("the same without thinking; the rest is answers alone, no prompt", FRACTION)
+    careful_if_thinking: float = key("share of careful (checking) answers in thinking mode", FRACTION)
+    careful_if_no_thinking: float = key("the same without thinking", FRACTION)
+    careful_if_alone: float = key("the same among answers alone", FRACTION)
+    guess_right: float = key("probability that a direct answer's guess is right", FRACTION)
+    step_wrong: float = key("probability that a step of a careful answer is wrong", FRACTION)
+    check: float = key("probability that a step is checked", FRACTION)
+    check_right: float = key("probability that a check is right", FRACTION)
+
+
+@dataclass(frozen=True)
+class MiniatureArchitecture:
+    """Keys of transformers' Qwen3Config for a model that is trained here; the vocabulary is the corpus's."""
+
+    hidden_size: int = key("width of the hidden states", COUNT)
+    intermediate_size: int = key("width of the MLP", COUNT)
+    num_hidden_layers: int = key("layers", COUNT)
+    num_attention_heads: int = key("query heads", COUNT)
+    num_key_value_heads: int = key("key-value heads", COUNT)
+    head_dim: int = key("width of a head", COUNT)
+    max_position_embeddings: int = key("longest prompt and answer together", COUNT, unit="tokens")
+    tie_word_embeddings: bool = key("whether embedding and output layer are one tensor, as in Qwen3-4B")
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """Pre-training of the miniature's base model: Muon for the layers' matrices, AdamW for the rest."""
+
+    updates: int = key("length of the pre-training", COUNT)
+    batch_documents: int = key("documents an update", COUNT)
+    muon_learning_rate: float = key("of the layers' matrices", POSITIVE)
+    adamw_learning_rate: float = key("of the other parameters", POSITIVE)
+    micro_batch_tokens: int = key("padded tokens of a pass; changes nothing but time and memory", COUNT, unit="tokens")
+
+
+@dataclass(frozen=True)
+class GeneratedModel:
+    """A base model that is trained here, once a seed."""
+
+    corpus: CorpusSettings = key("what it is trained on")
+    architecture: MiniatureArchitecture = key("its shape")
+    pretraining: Pretraining = key("how it is trained")
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A repository of the Hugging Face hub at one commit."""
+
+    repository: str = key("owner/name on the hub", REPOSITORY)
+    revision: str = key("commit; alone decides what is downloaded", REVISION, source="ours: the paper names none (D)")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Keys of a hub model's config.json, for the plan of memory and time before the download, which checks them."""
+
+    hidden_size: int = key("width of the hidden states", COUNT)
+    intermediate_size: int = key("width of the MLP", COUNT)
+    num_hidden_layers: int = key("layers", COUNT)
+    num_attention_heads: int = key("query heads", COUNT)
+    num_key_value_heads: int = key("key-value heads", COUNT)
+    head_dim: int = key("width of a head", COUNT)
+    vocab_size: int = key("rows of the embedding", COUNT)
+    tie_word_embeddings: bool = key("whether embedding and output layer are one tensor")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base model: `generated` alone, or `hub` with its `architecture`."""
+
+    one_of = ("generated", "hub")
+    generated: GeneratedModel | None = key("trained here", optional=True)
+    hub: HubModel | None = key("downloaded", optional=True, source="Qwen3-4B, Qwen3-8B (A)")
+    architecture: ModelShape | None = key("shape of a hub model", optional=True)

@@ -1,0 +1,117 @@
+"""Blocks `warmup_sweep`, `validation`, `evaluation`, `ood`, `alignment`, `grading`, `statistics`: what is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prerl.config.base_models import HubModel
+from prerl.config.key import COUNT, NAME, NOT_NEGATIVE, POSITIVE, SHARE, TEXT, Limits, key
+
+CONFIDENCE = Limits(gt=0.5, lt=1)
+
+
+@dataclass(frozen=True)
+class WarmupSweep:
+    """Other lengths S of a method's first phase."""
+
+    method: str = key("whose first phase is varied")
+    lengths: list[int] = key(
+        "S, in updates; 0 is the method's last phase alone", COUNT, unique=True, may_be_empty=True, unit="updates"
+    )
+
+
+@dataclass(frozen=True)
+class ScheduleEntry:
+    """Validations at equal distances up to an update."""
+
+    every: int = key("distance", COUNT, unit="updates")
+    until: int | Literal["end"] = key("last update of this entry", COUNT)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Accuracy during training; also at update 0 and the last."""
+
+    benchmarks: list[str] = key("names of data.benchmarks", unique=True, source="AIME24, AIME25, AMC23 (A)")
+    samples_per_question: int = key("answers to each question", COUNT, source="Avg@20 (A)")
+    max_new_tokens: int = key("longest answer", COUNT, unit="tokens")
+    schedule: list[ScheduleEntry] = key("when to validate", source="every 5 to 100, then every 25 (A)")
+
+
+@dataclass(frozen=True)
+class ReferenceUpdates:
+    """Updates that the claim nsr_fast compares; nsr_prerl and grpo are evaluated there as well."""
+
+    nsr: int = key("of NSR-PreRL", COUNT, unit="updates", source="20 (B)")
+    rl: int = key("of GRPO", COUNT, unit="updates", source="60 (B)")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers of trained policies on the benchmarks."""
+
+    samples_per_question: int = key("answers to each question; pass@k up to it", COUNT, source="32 (B)")
+    max_new_tokens: int = key("longest answer", COUNT, unit="tokens")
+    reference_updates: ReferenceUpdates = key("what docs/claims.md compares")
+    extra_updates: dict[str, list[int]] = key("method -> further updates to evaluate", COUNT, may_be_empty=True)
+
+
+@dataclass(frozen=True)
+class OodGeneration:
+    """How out-of-distribution answers are drawn."""
+
+    temperature: float = key("0 is greedy", NOT_NEGATIVE)
+    top_p: float = key("nucleus sampling", SHARE)
+    max_new_tokens: int = key("longest answer", COUNT, unit="tokens")
+
+
+@dataclass(frozen=True)
+class HarnessTask:
+    """A task of lm-evaluation-harness; version, few_shot and questions are asserted."""
+
+    one_of = ("dataset", "folder")
+    task: str = key("its name in the harness", TEXT)
+    version: float = key("of the task")
+    metric: str = key("0 or 1 for each question", TEXT)
+    filter: str = key("of the answer, before the metric", TEXT)
+    few_shot: int = key("examples in the prompt", NOT_NEGATIVE)
+    questions: int = key("number of questions", COUNT)
+    runs_code: bool = key("whether it runs what the model writes")
+    dataset: HubModel | None = key("where its data lie, fetched before any job", optional=True)
+    folder: str | None = key("a task of your own: folder with its YAML and data", TEXT, optional=True)
+
+
+@dataclass(frozen=True)
+class OodSettings:
+    """Out-of-distribution benchmarks by lm-evaluation-harness."""
+
+    run_generated_code: bool = key("also the tasks with runs_code, in a sandbox; see docs/extending.md first")
+    generation: OodGeneration = key("how answers are drawn")
+    tasks: dict[str, HarnessTask] = key("name -> task", names=NAME, may_be_empty=True, source="which sets: (B)")
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """Gradient alignment of log P(y) with log P(y|x) on the base model's rollouts."""
+
+    benchmark: str = key("name of data.benchmarks", source="AMC23 (B)")
+    questions: int = key("its first so many", COUNT, source="40 (B)")
+    rollouts_per_question: int = key("answers to each", COUNT, source="400 in all (B)")
+
+
+@dataclass(frozen=True)
+class GradingSettings:
+    """The second grader, math-verify; the first, Hendrycks equality, needs none."""
+
+    time_limit_s: float = key("for one answer; then it is unscorable", POSITIVE, unit="s")
+    processes: int = key("graders at work together", COUNT)
+
+
+@dataclass(frozen=True)
+class StatisticsSettings:
+    """Intervals: t over seeds, bootstrap over questions."""
+
+    resamples: int = key("of the bootstrap", COUNT)
+    confidence: float = key("of every interval", CONFIDENCE)
+    seed: int = key("of the bootstrap", NOT_NEGATIVE)

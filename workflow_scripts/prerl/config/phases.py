@@ -1,0 +1,48 @@
+"""Block `methods`: a method is a list of phases, and how figures and tables show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prerl.config.key import COUNT, NOT_NEGATIVE, Limits, key
+
+COLOR = Limits(pattern="^#[0-9A-Fa-f]{6}$", remedy="give it as '#RRGGBB'")
+
+
+@dataclass(frozen=True)
+class PhaseEntry:
+    """One phase of a method, as written in config.yaml. Keys that may be left out are the scale's."""
+
+    space: Literal["pretrain", "posttrain"] = key("posttrain optimises log P(y|x), pretrain log P(y)")
+    samples: Literal["all", "positive", "negative"] = key(
+        "samples in the loss, by the sign of their advantage", source="dp_actor.py 1230-1247, 1460-1476 (A)"
+    )
+    updates: int | Literal["rest"] = key("length of the phase; `rest`: up to training.total_updates", COUNT)
+    coefficient: float | None = key("of the loss, in place of objective.{space}.coefficient", optional=True)
+    advantage_std: bool | None = key("estimator grpo, in place of objective.{space}.advantage_std", optional=True)
+    eos_in_mask: bool | None = key("in place of training.eos_in_mask", optional=True)
+    optimizer: Literal["keep", "fresh"] | None = key(
+        "after the first phase: Adam moments of the phase before, or none; default keep",
+        optional=True,
+        source="keep (A)",
+    )
+    estimator: Literal["grpo", "rloo", "reinforce_plus_plus", "psr_nsr", "gae"] | None = key(
+        "of advantages; default grpo. psr_nsr: RLVR-Decomposed; gae: PPO with a critic",
+        optional=True,
+        source="verl's algorithm.adv_estimator",
+    )
+    positive_advantage_weight: float | None = key(
+        "estimator psr_nsr: advantage of a right answer, a wrong one has -1", NOT_NEGATIVE, optional=True
+    )
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method. What it shares with another method's first phases is trained once."""
+
+    phases: list[PhaseEntry] = key("in order; each continues from the one before")
+    label: str | None = key("name in figures and tables; default: the method's name", optional=True)
+    color: str | None = key("of its lines; default: grey", COLOR, optional=True)
+    linestyle: str | None = key("as in matplotlib, or dashes such as '3,1,1,1'; default: solid", optional=True)
+    marker: str | None = key("as in matplotlib; default: a dot", optional=True)

@@ -1,0 +1,65 @@
+"""Block `data`: training problems and benchmarks, generated or from files that a checksum pins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prerl.config.key import COUNT, NAME, NOT_NEGATIVE, Limits, key
+
+SHA256 = Limits(pattern="^[0-9a-f]{64}$", remedy="give the 64 hex digits that sha256sum prints")
+HTTPS = Limits(pattern="^https://", remedy="give an address that begins with https://")
+FILE_NAME = Limits(
+    pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$", remedy="give the name that the file has in a mirror, without a folder"
+)
+MIRROR = Limits(
+    pattern="^(https?://[^/]|(?!.*://).)",
+    remedy="give a folder, an address that begins with http:// or https://, or null",
+)
+
+
+@dataclass(frozen=True)
+class GeneratedProblems:
+    """Chains of arithmetic on one digit, modulo 10."""
+
+    operations: list[int] = key("numbers of operations of a problem, drawn uniformly", COUNT, unique=True)
+    questions: int = key("number of different problems", COUNT)
+
+
+@dataclass(frozen=True)
+class ProblemFile:
+    """A file of problems at a public address."""
+
+    url: str = key("public address, asked after the mirror", HTTPS)
+    name: str = key("the file's name in a mirror", FILE_NAME)
+    sha256: str = key("decides what the file holds: another url or mirror reruns nothing", SHA256)
+    format: Literal["verl", "minerva", "olympiadbench"] = key("how the file holds its problems")
+    questions: int = key("number of different problems in it, asserted", COUNT)
+
+
+@dataclass(frozen=True)
+class TrainingProblems:
+    """The problems that are trained on: exactly one of the two keys."""
+
+    one_of = ("generated", "file")
+    generated: GeneratedProblems | None = key("made here", optional=True)
+    file: ProblemFile | None = key("downloaded", optional=True)
+
+
+@dataclass(frozen=True)
+class Benchmark(TrainingProblems):
+    """A set of problems to evaluate on."""
+
+    role: Literal["main", "ood"] = key("main: in the mean over benchmarks; ood: reported apart")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Problems to train on and to evaluate on."""
+
+    seed: int = key("of generated problems, which are the same for every training seed", NOT_NEGATIVE)
+    mirror: str | None = key(
+        "folder (from where snakemake runs) or address that holds the files by their names; asked first", MIRROR
+    )
+    train: TrainingProblems = key("training problems", source="MATH train, 7,500 problems (A)")
+    benchmarks: dict[str, Benchmark] = key("name -> problems", names=NAME, source="six sets (B)")

@@ -1,0 +1,59 @@
+"""The whole configuration: config.yaml's keys and those of a scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from prerl.config.base_models import MODEL_NAME, Model
+from prerl.config.evaluation import (
+    AlignmentSettings,
+    Evaluation,
+    GradingSettings,
+    OodSettings,
+    StatisticsSettings,
+    Validation,
+    WarmupSweep,
+)
+from prerl.config.hardware import RULES, Hardware, JobResources
+from prerl.config.key import NAME, NOT_NEGATIVE, key
+from prerl.config.phases import MethodEntry
+from prerl.config.problems import DataSettings
+from prerl.config.prompt import PromptSettings
+from prerl.config.rollouts import RolloutSettings
+from prerl.config.training import CriticSettings, ObjectiveSettings, TrainingSettings
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A scale: scales/{name}.yaml over `common`, with `inherits: NAME` over another scale."""
+
+    seeds: list[int] = key("of training; each seed is a run of its own", NOT_NEGATIVE, unique=True)
+    methods: dict[str, MethodEntry | None] | None = key(
+        "this scale's changes of `methods`; null leaves a method out", names=NAME, optional=True, may_be_empty=True
+    )
+    models: dict[str, Model] = key("name -> base model", names=MODEL_NAME)
+    prompt: PromptSettings = key("how a problem becomes a prompt")
+    data: DataSettings = key("problems")
+    rollouts: RolloutSettings = key("sampling")
+    training: TrainingSettings = key("the update and the length of a run")
+    objective: ObjectiveSettings = key("the loss of each space")
+    critic: CriticSettings = key("PPO's critic")
+    warmup_sweep: WarmupSweep = key("lengths of the warm-up")
+    validation: Validation = key("accuracy during training")
+    evaluation: Evaluation = key("answers of trained policies")
+    ood: OodSettings = key("out-of-distribution tasks")
+    alignment: AlignmentSettings = key("gradient alignment")
+    grading: GradingSettings = key("the second grader")
+    statistics: StatisticsSettings = key("intervals")
+    hardware: Hardware = key("the card")
+    resources: dict[str, JobResources] = key("rule -> what its jobs ask for", names=RULES, may_be_empty=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    """config.yaml; `scales` holds what the files in scales/ and a --configfile say."""
+
+    scale: str = key("name of the scale to run; alone may change by `--config scale=NAME`")
+    methods: dict[str, MethodEntry] = key("name -> method, for all scales", names=NAME)
+    common: Scale | None = key("what all scales share; any key of a scale", optional=True)
+    scales: dict[str, Scale] = key("name -> scale", names=NAME)
