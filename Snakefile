@@ -23,7 +23,15 @@ wildcard_constraints:
     seed=any_of(SCALE["seeds"]),
 
 
-# the target of a plain `snakemake`; its files are declared in rules/publish.smk
+include: "rules/prepare.smk"
+include: "rules/alignment.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/publish.smk"
+include: "rules/preview.smk"
+
+
+# the target of a plain `snakemake`
 rule all:
     default_target: True
     input:
@@ -31,13 +39,6 @@ rule all:
         expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
         f"{R}/report.html",
 
-
-include: "rules/prepare.smk"
-include: "rules/alignment.smk"
-include: "rules/train.smk"
-include: "rules/evaluate.smk"
-include: "rules/publish.smk"
-include: "rules/preview.smk"
 
 # What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three. driver: the environment
 # that Snakemake itself runs in.

@@ -41,17 +41,6 @@ RUN = f"{R}/{{model}}/{{method}}/seed{{seed}}"  # of one method and seed
 BASE_RUN = f"{R}/{{model}}/{BASE}/seed{{seed}}"
 JOB = "{model}_{method}_seed{seed}"  # names of logs and benchmarks
 
-FIGURES = [
-    "figure_alignment",
-    "figure_spaces",
-    "figure_thoughts",
-    "figure_warmup",
-    "figure_passk",
-    "figure_dynamics",
-    "figure_efficiency",
-]
-TABLES = ["table_main", "table_warmup_space", "table_ood", "table_claims"]
-
 BENCHMARKS = list(SCALE["data"]["benchmarks"])
 PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
 GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if "generated" in problems]

@@ -1,6 +1,6 @@
 # Needs: questions, scores, contrasts and curves of each model, alignment of each base.
 # Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html. Each target is a rule
-# without wildcards, so `snakemake --cores 2 figure_thoughts` draws one.
+# without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one is a line below, script and caption.
 localrules:
     report,
 
@@ -87,245 +87,61 @@ PUBLISH_SETTINGS = publish_settings()
 STUDY = study_text()
 
 
-rule figure_alignment:
-    input:
-        code=code("figure_alignment"),
-        alignment=ALIGNMENT,
-        tokens=ALIGNMENT_TOKENS,
-    output:
-        pdf=f"{R}/figures/figure_alignment.pdf",
-        png=report(f"{R}/figures/figure_alignment.png", caption="captions/figure_alignment.rst", category="Figures"),
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/figure_alignment/all.log",
-    benchmark:
-        f"{R}/benchmarks/figure_alignment/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --alignment"
-        " {input.alignment} --alignment-tokens {input.tokens} --pdf {output.pdf} --png {output.png} > {log}"
-        " 2>&1"
+FIGURES = {  # target -> its inputs
+    "figure_alignment": {"alignment": ALIGNMENT, "alignment_tokens": ALIGNMENT_TOKENS},
+    "figure_spaces": {"curves": CURVES},
+    "figure_thoughts": {"questions": QUESTIONS},
+    "figure_warmup": {"questions": QUESTIONS},
+    "figure_passk": {"scores": SCORES},
+    "figure_dynamics": {"curves": CURVES},
+    "figure_efficiency": {"curves": CURVES},
+}
+TABLES = {
+    "table_main": {"questions": QUESTIONS, "contrasts": CONTRASTS},
+    "table_warmup_space": {"questions": QUESTIONS, "contrasts": CONTRASTS},
+    "table_ood": {"ood": OOD, "contrasts": OOD_CONTRASTS},
+    "table_claims": {"questions": QUESTIONS, "scores": SCORES, "curves": CURVES, "ood": OOD, "alignment": ALIGNMENT},
+}
 
 
-rule figure_spaces:
-    input:
-        code=code("figure_spaces"),
-        curves=CURVES,
-    output:
-        pdf=f"{R}/figures/figure_spaces.pdf",
-        png=report(f"{R}/figures/figure_spaces.png", caption="captions/figure_spaces.rst", category="Figures"),
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/figure_spaces/all.log",
-    benchmark:
-        f"{R}/benchmarks/figure_spaces/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --curves"
-        " {input.curves} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+def published(target):
+    """Files of a target by suffix; the report shows the one that a browser can."""
+    folder, suffixes, shown = ("figures", "pdf png", "png") if target in FIGURES else ("tables", "csv md", "csv")
+    files = {suffix: f"{R}/{folder}/{target}.{suffix}" for suffix in suffixes.split()}
+    caption = f"captions/{target}.rst"
+    return files | {shown: report(files[shown], caption=caption, category=folder.capitalize())}
 
 
-rule figure_thoughts:
-    input:
-        code=code("figure_thoughts"),
-        questions=QUESTIONS,
-    output:
-        pdf=f"{R}/figures/figure_thoughts.pdf",
-        png=report(f"{R}/figures/figure_thoughts.png", caption="captions/figure_thoughts.rst", category="Figures"),
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/figure_thoughts/all.log",
-    benchmark:
-        f"{R}/benchmarks/figure_thoughts/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+def publish_command(inputs, outputs):
+    """The shell command of a target: its script with an option for each input and output."""
+    options = [f"--{name.replace('_', '-')} {{input.{name}}}" for name in inputs]
+    options += [f"--{suffix} {{output.{suffix}}}" for suffix in outputs]
+    script = "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+    return f"{script} {' '.join(options)} > {{log}} 2>&1"
 
 
-rule figure_warmup:
-    input:
-        code=code("figure_warmup"),
-        questions=QUESTIONS,
-    output:
-        pdf=f"{R}/figures/figure_warmup.pdf",
-        png=report(f"{R}/figures/figure_warmup.png", caption="captions/figure_warmup.rst", category="Figures"),
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/figure_warmup/all.log",
-    benchmark:
-        f"{R}/benchmarks/figure_warmup/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
+# Each target is a rule of its name: workflow_scripts/{target}.py makes it, rules/captions/{target}.rst describes it.
+for target, inputs in {**FIGURES, **TABLES}.items():
 
-
-rule figure_passk:
-    input:
-        code=code("figure_passk"),
-        scores=SCORES,
-    output:
-        pdf=f"{R}/figures/figure_passk.pdf",
-        png=report(f"{R}/figures/figure_passk.png", caption="captions/figure_passk.rst", category="Figures"),
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/figure_passk/all.log",
-    benchmark:
-        f"{R}/benchmarks/figure_passk/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --scores"
-        " {input.scores} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
-
-
-rule figure_dynamics:
-    input:
-        code=code("figure_dynamics"),
-        curves=CURVES,
-    output:
-        pdf=f"{R}/figures/figure_dynamics.pdf",
-        png=report(f"{R}/figures/figure_dynamics.png", caption="captions/figure_dynamics.rst", category="Figures"),
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/figure_dynamics/all.log",
-    benchmark:
-        f"{R}/benchmarks/figure_dynamics/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --curves"
-        " {input.curves} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
-
-
-rule figure_efficiency:
-    input:
-        code=code("figure_efficiency"),
-        curves=CURVES,
-    output:
-        pdf=f"{R}/figures/figure_efficiency.pdf",
-        png=report(f"{R}/figures/figure_efficiency.png", caption="captions/figure_efficiency.rst", category="Figures"),
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/figure_efficiency/all.log",
-    benchmark:
-        f"{R}/benchmarks/figure_efficiency/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --curves"
-        " {input.curves} --pdf {output.pdf} --png {output.png} > {log} 2>&1"
-
-
-rule table_main:
-    input:
-        code=code("table_main"),
-        questions=QUESTIONS,
-        contrasts=CONTRASTS,
-    output:
-        csv=report(f"{R}/tables/table_main.csv", caption="captions/table_main.rst", category="Tables"),
-        md=f"{R}/tables/table_main.md",
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/table_main/all.log",
-    benchmark:
-        f"{R}/benchmarks/table_main/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --contrasts {input.contrasts} --csv {output.csv} --md {output.md} > {log} 2>&1"
-
-
-rule table_warmup_space:
-    input:
-        code=code("table_warmup_space"),
-        questions=QUESTIONS,
-        contrasts=CONTRASTS,
-    output:
-        csv=report(f"{R}/tables/table_warmup_space.csv", caption="captions/table_warmup_space.rst", category="Tables"),
-        md=f"{R}/tables/table_warmup_space.md",
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/table_warmup_space/all.log",
-    benchmark:
-        f"{R}/benchmarks/table_warmup_space/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --contrasts {input.contrasts} --csv {output.csv} --md {output.md} > {log} 2>&1"
-
-
-rule table_ood:
-    input:
-        code=code("table_ood"),
-        ood=OOD,
-        contrasts=OOD_CONTRASTS,
-    output:
-        csv=report(f"{R}/tables/table_ood.csv", caption="captions/table_ood.rst", category="Tables"),
-        md=f"{R}/tables/table_ood.md",
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/table_ood/all.log",
-    benchmark:
-        f"{R}/benchmarks/table_ood/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --ood"
-        " {input.ood} --contrasts {input.contrasts} --csv {output.csv} --md {output.md} > {log} 2>&1"
-
-
-rule table_claims:
-    input:
-        code=code("table_claims"),
-        questions=QUESTIONS,
-        scores=SCORES,
-        curves=CURVES,
-        ood=OOD,
-        alignment=ALIGNMENT,
-    output:
-        csv=report(f"{R}/tables/table_claims.csv", caption="captions/table_claims.rst", category="Tables"),
-        md=f"{R}/tables/table_claims.md",
-    params:
-        settings=PUBLISH_SETTINGS,
-        study=STUDY,  # for the caption
-    log:
-        f"{R}/logs/table_claims/all.log",
-    benchmark:
-        f"{R}/benchmarks/table_claims/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions"
-        " {input.questions} --scores {input.scores} --curves {input.curves} --ood {input.ood}"
-        " --alignment {input.alignment} --csv {output.csv} --md {output.md} > {log} 2>&1"
+    rule:
+        name:
+            target
+        input:
+            code=code(target),
+            **inputs,
+        output:
+            **published(target),
+        params:
+            settings=PUBLISH_SETTINGS,
+            study=STUDY,  # for the caption
+        log:
+            f"{R}/logs/{target}/all.log",
+        benchmark:
+            f"{R}/benchmarks/{target}/all.tsv"
+        conda:
+            "../envs/figures.yaml"
+        shell:
+            publish_command(inputs, published(target))
 
 
 rule report:

@@ -8,8 +8,8 @@ from matplotlib.ticker import StrMethodFormatter
 
 from prerl.core.errors import run_main
 from prerl.core.statistics import Interval, cluster_bootstrap_mean
-from prerl.evaluation import results
 from prerl.publishing import plotting
+from prerl.publishing.inputs import FIGURE, read_job
 
 OUTCOMES = {
     "right": (True, {"color": plotting.BLUE, "linestyle": "-", "marker": "o"}),
@@ -188,6 +188,7 @@ def token_panels(panels: np.ndarray, tokens: pd.DataFrame, confidence: float) ->
 
 def draw(block: SubFigure, rows: pd.DataFrame, tokens: pd.DataFrame, settings: dict) -> None:
     """Nine panels of one model."""
+    tokens = tokens.merge(rows[[*ROLLOUT_KEYS, "right"]], on=ROLLOUT_KEYS, validate="many_to_one")
     panels = block.subplots(3, 3)
     titles = {
         "inner_sum": "Inner product (summed log-probs)",
@@ -208,24 +209,16 @@ def draw(block: SubFigure, rows: pd.DataFrame, tokens: pd.DataFrame, settings: d
 
 
 def main() -> None:
-    """Draw one block per model."""
-    arguments = results.parse_arguments(__doc__, ["alignment", "alignment-tokens"], ["pdf", "png"])
-    settings = arguments.settings
-    rows = results.read_alignment(arguments.alignment, settings)
-    tokens = results.read_alignment(arguments.alignment_tokens, settings)
-    tokens = tokens.merge(rows[["model", *ROLLOUT_KEYS, "right"]], on=["model", *ROLLOUT_KEYS], validate="many_to_one")
-    models = [model for model in settings["models"] if (rows["model"] == model).any()]
-    seeds = rows["seed"].nunique()
+    """Draw the alignment of the base model."""
+    job = read_job(__doc__, ["alignment", "alignment_tokens"], FIGURE)
+    rollouts, tokens = (sum(map(len, job.tables[name].values())) for name in ("alignment", "alignment_tokens"))
+    seeds = len(job.settings["seeds"])
     unit = f"{seeds} seeds" if seeds > 1 else "questions (1 seed)"
     footer = (
-        f"{settings['scale']}; n = {len(rows):,} rollouts of the base, {len(tokens):,} tokens; "
-        f"lines and points: mean and {100 * settings['confidence']:g} % t interval over {unit}; "
-        "[ ]: bootstrap over questions"
+        f"n = {rollouts:,} rollouts of the base, {tokens:,} tokens; lines and points: mean and "
+        f"{100 * job.settings['confidence']:g} % t interval over {unit}; [ ]: bootstrap over questions"
     )
-    figure, blocks = plotting.model_figures(models, plotting.TWO_COLUMNS_IN, 6.2, footer)
-    for block, model in zip(blocks, models, strict=True):
-        draw(block, rows[rows["model"] == model], tokens[tokens["model"] == model], settings)
-    plotting.save(figure, arguments.pdf, arguments.png)
+    plotting.draw_models(job, draw, footer, height_in=6.2)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from matplotlib.figure import SubFigure
 from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
+from prerl.publishing.inputs import FIGURE, read_job
 
 METHODS = ("grpo", "dsrl")
 PANELS = {
@@ -35,18 +36,10 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
 
 
 def main() -> None:
-    """Draw one block per model."""
-    arguments = results.parse_arguments(__doc__, ["curves"], ["pdf", "png"])
-    settings = arguments.settings
-    curves = results.read_models(arguments.curves, settings["models"])
-    footer = (
-        f"{settings['scale']}; {plotting.seeds_text(settings)}; rollouts of training, "
-        f"{settings['prompts_per_update']} prompts per update and seed"
-    )
-    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 2.3, footer)
-    for block, model in zip(blocks, settings["models"], strict=True):
-        draw(block, curves[model], settings)
-    plotting.save(figure, arguments.pdf, arguments.png)
+    """Draw entropy, length and solved prompts."""
+    job = read_job(__doc__, ["curves"], FIGURE)
+    rollouts = f"rollouts of training, {job.settings['prompts_per_update']} prompts per update and seed"
+    plotting.draw_models(job, draw, f"{plotting.seeds_text(job.settings)}; {rollouts}", height_in=2.3)
 
 
 if __name__ == "__main__":

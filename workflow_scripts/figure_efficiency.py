@@ -3,9 +3,11 @@
 import pandas as pd
 from matplotlib.figure import SubFigure
 
+from prerl.core.constants import MEAN
 from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
+from prerl.publishing.inputs import FIGURE, read_job
 
 METHODS = ("grpo", "dsrl")
 COSTS = {
@@ -30,7 +32,7 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
         for method in METHODS:
             if method not in settings["methods"]:
                 continue
-            accuracy = 100 * results.curve(curves, settings, method, "accuracy", "validation", "mean")
+            accuracy = 100 * results.curve(curves, settings, method, "accuracy", "validation", MEAN)
             x = None
             if cost is not None:
                 names, unit = cost
@@ -45,18 +47,13 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
 
 
 def main() -> None:
-    """Draw one block per model."""
-    arguments = results.parse_arguments(__doc__, ["curves"], ["pdf", "png"])
-    settings = arguments.settings
-    curves = results.read_models(arguments.curves, settings["models"])
+    """Draw accuracy against three costs."""
+    job = read_job(__doc__, ["curves"], FIGURE)
     footer = (
-        f"{settings['scale']}; {plotting.seeds_text(settings)}; validation excluded from the costs; "
-        f"n = {settings['validation_answers']:,} answers per validation and seed"
+        f"{plotting.seeds_text(job.settings)}; validation excluded from the costs; "
+        f"n = {job.settings['validation_answers']:,} answers per validation and seed"
     )
-    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 2.5, footer)
-    for block, model in zip(blocks, settings["models"], strict=True):
-        draw(block, curves[model], settings)
-    plotting.save(figure, arguments.pdf, arguments.png)
+    plotting.draw_models(job, draw, footer, height_in=2.5)
 
 
 if __name__ == "__main__":

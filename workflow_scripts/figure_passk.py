@@ -6,10 +6,11 @@ import pandas as pd
 from matplotlib.figure import SubFigure
 from matplotlib.ticker import NullLocator
 
-from prerl.core.constants import BASE
+from prerl.core.constants import BASE, MEAN
 from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
+from prerl.publishing.inputs import FIGURE, read_job
 
 METHODS = (BASE, "grpo", "nsr_prerl", "dsrl", "nsr_rl_warmup")
 PANELS_PER_ROW = 5
@@ -17,7 +18,7 @@ PANELS_PER_ROW = 5
 
 def benchmarks(settings: dict) -> list[str]:
     """'mean' (unweighted, main benchmarks) first, then every benchmark."""
-    return ["mean", *settings["main_benchmarks"], *settings["ood_benchmarks"]]
+    return [MEAN, *settings["main_benchmarks"], *settings["ood_benchmarks"]]
 
 
 def rows_of_panels(settings: dict) -> int:
@@ -43,7 +44,7 @@ def draw(block: SubFigure, scores: pd.DataFrame, settings: dict) -> None:
         axes.set_xticks(table.index, [str(k) for k in table.index])
         axes.xaxis.set_minor_locator(NullLocator())
         out = " (OOD)" if benchmark in settings["ood_benchmarks"] else ""
-        axes.set_title("mean of main sets" if benchmark == "mean" else f"{benchmark}{out}")
+        axes.set_title("mean of main sets" if benchmark == MEAN else f"{benchmark}{out}")
         axes.set_xlabel("k")
     for axes in panels[:, 0]:
         axes.set_ylabel("pass@k (%)")
@@ -52,20 +53,15 @@ def draw(block: SubFigure, scores: pd.DataFrame, settings: dict) -> None:
 
 
 def main() -> None:
-    """Draw one block per model."""
-    arguments = results.parse_arguments(__doc__, ["scores"], ["pdf", "png"])
-    settings = arguments.settings
-    scores = results.read_models(arguments.scores, settings["models"])
-    base = results.pass_at_k(scores[settings["models"][0]], settings, BASE, 0, "mean")
+    """Draw pass@k of every benchmark."""
+    job = read_job(__doc__, ["scores"], FIGURE)
+    settings = job.settings
+    base = results.pass_at_k(job.tables["scores"][settings["models"][0]], settings, BASE, 0, MEAN)
     footer = (
-        f"{settings['scale']}; {plotting.seeds_text(settings)}; n = {settings['samples']} answers to each of "
+        f"{plotting.seeds_text(settings)}; n = {settings['samples']} answers to each of "
         f"{base['n_questions'].iloc[0]:,} main questions; methods at the end of their runs; OOD: out of distribution"
     )
-    height = 0.5 + 1.8 * rows_of_panels(settings)
-    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, height, footer)
-    for block, model in zip(blocks, settings["models"], strict=True):
-        draw(block, scores[model], settings)
-    plotting.save(figure, arguments.pdf, arguments.png)
+    plotting.draw_models(job, draw, footer, height_in=0.5 + 1.8 * rows_of_panels(settings))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 import pandas as pd
 from matplotlib.figure import SubFigure
 
+from prerl.core.constants import MEAN
 from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
+from prerl.publishing.inputs import FIGURE, read_job
 
 COLUMNS = {
     "All samples": ("grpo", "prerl"),
@@ -13,8 +15,8 @@ COLUMNS = {
     "Negative samples only": ("nsr_rl", "nsr_prerl"),
 }
 ROWS = {
-    "Validation accuracy (%)": ("validation", "accuracy", "mean", 100.0),
-    "Response length (tokens)": ("validation", "response_tokens_mean", "mean", 1.0),
+    "Validation accuracy (%)": ("validation", "accuracy", MEAN, 100.0),
+    "Response length (tokens)": ("validation", "response_tokens_mean", MEAN, 1.0),
     "log π(y|x) of right samples\n(nats per token)": ("train", "logp_yx_right", "", 1.0),
     "log π(y|x) of wrong samples\n(nats per token)": ("train", "logp_yx_wrong", "", 1.0),
 }
@@ -42,19 +44,13 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
 
 
 def main() -> None:
-    """Draw one block per model."""
-    arguments = results.parse_arguments(__doc__, ["curves"], ["pdf", "png"])
-    settings = arguments.settings
-    curves = results.read_models(arguments.curves, settings["models"])
-    answers, sets = settings["validation_answers"], ", ".join(settings["validation_benchmarks"])
+    """Draw RL against PreRL."""
+    job = read_job(__doc__, ["curves"], FIGURE)
+    answers, sets = job.settings["validation_answers"], ", ".join(job.settings["validation_benchmarks"])
     footer = (
-        f"{settings['scale']}; {plotting.seeds_text(settings)}; "
-        f"validation: {sets}, n = {answers:,} answers per validation and seed"
+        f"{plotting.seeds_text(job.settings)}; validation: {sets}, n = {answers:,} answers per validation and seed"
     )
-    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 6.4, footer)
-    for block, model in zip(blocks, settings["models"], strict=True):
-        draw(block, curves[model], settings)
-    plotting.save(figure, arguments.pdf, arguments.png)
+    plotting.draw_models(job, draw, footer, height_in=6.4)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.evaluation.results import NotMeasured
 from prerl.publishing import plotting
+from prerl.publishing.inputs import FIGURE, read_job
 
 THOUGHTS = ("reflections", "transitions")
 
@@ -51,20 +52,13 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
 
 
 def main() -> None:
-    """Draw one block per model."""
-    arguments = results.parse_arguments(__doc__, ["questions"], ["pdf", "png"])
-    settings = arguments.settings
-    models, main_benchmarks = settings["models"], settings["main_benchmarks"]
-    questions = results.read_models(arguments.questions, models)
-    answers = int(results.evaluated(questions[models[0]], settings, BASE, 0, main_benchmarks)["n"].sum())
-    footer = (
-        f"{settings['scale']}; {plotting.seeds_text(settings)}; answers to {', '.join(main_benchmarks)} pooled, "
-        f"n = {answers:,} per policy"
-    )
-    figure, blocks = plotting.model_figures(models, plotting.TWO_COLUMNS_IN, 2.6, footer)
-    for block, model in zip(blocks, models, strict=True):
-        draw(block, questions[model], settings)
-    plotting.save(figure, arguments.pdf, arguments.png)
+    """Draw thoughts of every policy."""
+    job = read_job(__doc__, ["questions"], FIGURE)
+    settings, main_benchmarks = job.settings, job.settings["main_benchmarks"]
+    first = job.tables["questions"][settings["models"][0]]
+    answers = int(results.evaluated(first, settings, BASE, 0, main_benchmarks)["n"].sum())
+    pooled = f"answers to {', '.join(main_benchmarks)} pooled, n = {answers:,} per policy"
+    plotting.draw_models(job, draw, f"{plotting.seeds_text(settings)}; {pooled}", height_in=2.6)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.evaluation.results import SWEEP_BEST
 from prerl.publishing import plotting
+from prerl.publishing.inputs import FIGURE, read_job
 
 GRPO_LINE = {"color": plotting.BLACK, "linestyle": ":", "linewidth": 0.9}
 
@@ -41,20 +42,16 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
 
 
 def main() -> None:
-    """Draw one block per model."""
-    arguments = results.parse_arguments(__doc__, ["questions"], ["pdf", "png"])
-    settings = arguments.settings
-    questions = results.read_models(arguments.questions, settings["models"])
-    first = questions[settings["models"][0]]
+    """Draw the sweep."""
+    job = read_job(__doc__, ["questions"], FIGURE)
+    settings = job.settings
+    first = job.tables["questions"][settings["models"][0]]
     answers = int(results.evaluated(first, settings, BASE, 0, settings["main_benchmarks"])["n"].sum())
     footer = (
-        f"{settings['scale']}; {plotting.seeds_text(settings)}; n = {answers:,} answers per S (main); all runs end at "
+        f"{plotting.seeds_text(settings)}; n = {answers:,} answers per S (main); all runs end at "
         f"update {settings['updates']}; dotted: GRPO; grey: the paper's best S"
     )
-    figure, blocks = plotting.model_figures(settings["models"], plotting.TWO_COLUMNS_IN, 2.4, footer)
-    for block, model in zip(blocks, settings["models"], strict=True):
-        draw(block, questions[model], settings)
-    plotting.save(figure, arguments.pdf, arguments.png)
+    plotting.draw_models(job, draw, footer, height_in=2.4)
 
 
 if __name__ == "__main__":

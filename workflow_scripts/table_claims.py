@@ -3,9 +3,9 @@
 import pandas as pd
 
 from prerl.core.errors import run_main
-from prerl.evaluation import results
 from prerl.publishing import tables
 from prerl.publishing.claims import COLUMNS, ClaimRow, Evidence, claim_rows
+from prerl.publishing.inputs import TABLE, read_job
 from prerl.publishing.tables import bracket
 
 NOTE = (
@@ -26,22 +26,11 @@ def reading_form(table: pd.DataFrame, rows: list[ClaimRow]) -> pd.DataFrame:
 
 def main() -> None:
     """Write the claims table as CSV (full precision) and Markdown (rounded, with the question bootstrap)."""
-    inputs = ["questions", "scores", "curves", "ood", "alignment"]
-    arguments = results.parse_arguments(__doc__, inputs, ["csv", "md"])
-    settings = arguments.settings
-    models = settings["models"]
-    evidence = Evidence(
-        settings=settings,
-        questions=results.read_models(arguments.questions, models),
-        scores=results.read_models(arguments.scores, models),
-        curves=results.read_models(arguments.curves, models),
-        ood=results.read_models(arguments.ood, models),
-        alignment=results.read_alignment(arguments.alignment, settings),
-    )
-    rows = claim_rows(evidence)
+    job = read_job(__doc__, ["questions", "scores", "curves", "ood", "alignment"], TABLE)
+    rows = claim_rows(Evidence(settings=job.settings, **job.tables))
     table = pd.DataFrame([row.row for row in rows], columns=COLUMNS)
     notes = [NOTE] + [f"Not tested: {row.row['claim']} ({row.reason})." for row in rows if row.reason]
-    tables.write(table, arguments.csv, arguments.md, notes, reading_form(table, rows))
+    tables.write(job, table, notes, reading_form(table, rows))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from prerl.core.statistics import t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import REFERENCE
 from prerl.publishing import tables
+from prerl.publishing.inputs import TABLE, read_job
 
 
 def grader_cells(rows: pd.DataFrame, settings: dict) -> dict:
@@ -41,11 +42,9 @@ def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame]
 
 def main() -> None:
     """Write the main table."""
-    arguments = results.parse_arguments(__doc__, ["questions", "contrasts"], ["csv", "md"])
-    settings, models = arguments.settings, arguments.settings["models"]
-    questions = results.read_models(arguments.questions, models)
-    table = build(questions, results.read_models(arguments.contrasts, models), settings)
-    tables.write(table, arguments.csv, arguments.md, reading=tables.reading_form(table, settings, (REFERENCE,)))
+    job = read_job(__doc__, ["questions", "contrasts"], TABLE)
+    table = build(job.tables["questions"], job.tables["contrasts"], job.settings)
+    tables.write(job, table, reading=tables.reading_form(table, job.settings, (REFERENCE,)))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import REFERENCE
 from prerl.publishing import tables
+from prerl.publishing.inputs import TABLE, read_job
 
 REFERENCES = (BASE, REFERENCE)
 PAPER_NOTE = (
@@ -46,18 +47,17 @@ def reading_form(table: pd.DataFrame, settings: dict) -> pd.DataFrame:
 
 def main() -> None:
     """Write the out-of-distribution table."""
-    arguments = results.parse_arguments(__doc__, ["ood", "contrasts"], ["csv", "md"])
-    settings, models = arguments.settings, arguments.settings["models"]
-    answers = results.read_models(arguments.ood, models)
+    job = read_job(__doc__, ["ood", "contrasts"], TABLE)
+    settings = job.settings
     notes = [
         f"Not run: {name}, which runs code that the model writes; set `ood.run_generated_code: true` (README)."
         for name in settings["ood_left_out"]
     ]
     if not settings["ood_sets"]:
-        tables.write(pd.DataFrame({"model": models, "note": NO_SETS}), arguments.csv, arguments.md, notes)
+        tables.write(job, pd.DataFrame({"model": settings["models"], "note": NO_SETS}), notes)
         return
-    table = build(answers, results.read_models(arguments.contrasts, models), settings)
-    tables.write(table, arguments.csv, arguments.md, [PAPER_NOTE, *notes], reading_form(table, settings))
+    table = build(job.tables["ood"], job.tables["contrasts"], settings)
+    tables.write(job, table, [PAPER_NOTE, *notes], reading_form(table, settings))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import pandas as pd
 from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import tables
+from prerl.publishing.inputs import TABLE, read_job
 
 METHODS = ("grpo", "nsr_rl_warmup", "dsrl")
 REFERENCES = ("grpo", "nsr_rl_warmup")
@@ -32,11 +33,9 @@ def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame]
 
 def main() -> None:
     """Write the table of the warm-up's space."""
-    arguments = results.parse_arguments(__doc__, ["questions", "contrasts"], ["csv", "md"])
-    settings, models = arguments.settings, arguments.settings["models"]
-    questions = results.read_models(arguments.questions, models)
-    table = build(questions, results.read_models(arguments.contrasts, models), settings)
-    tables.write(table, arguments.csv, arguments.md, reading=tables.reading_form(table, settings, REFERENCES))
+    job = read_job(__doc__, ["questions", "contrasts"], TABLE)
+    table = build(job.tables["questions"], job.tables["contrasts"], job.settings)
+    tables.write(job, table, reading=tables.reading_form(table, job.settings, REFERENCES))
 
 
 if __name__ == "__main__":

@@ -39,17 +39,16 @@ ANSWERS = QUESTION_ROWS * 8 * 5
 def evidence(**choices) -> Evidence:
     config = synthetic.settings(**choices)
     questions = {model: synthetic.questions(config) for model in config["models"]}
-    alignment = [
-        synthetic.alignment(index)[0].assign(model=run["model"], seed=run["seed"])
-        for index, run in enumerate(config["alignment"])
-    ]
+    alignment = {model: [] for model in config["models"]}
+    for index, run in enumerate(config["alignment"]):
+        alignment[run["model"]].append(synthetic.alignment(index)[0].assign(seed=run["seed"]))
     return Evidence(
         settings=config,
         questions=questions,
         scores={model: synthetic.scores(table) for model, table in questions.items()},
         curves={model: synthetic.curves(config) for model in config["models"]},
         ood=questions,
-        alignment=pd.concat(alignment, ignore_index=True),
+        alignment={model: pd.concat(parts, ignore_index=True) for model, parts in alignment.items()},
     )
 
 

@@ -1,17 +1,12 @@
-"""Reading the aggregated results (questions, scores, curves, alignment) for figures and tables.
+"""What figures and tables ask of the aggregated results: questions, scores, contrasts, curves.
 
-Every table read here has one row per measurement and a `seed` column; functions return one value per seed, so that
-intervals are always taken over seeds. Imports pandas and pyarrow only.
+Every table here has one row per measurement and a `seed` column; functions return one value per seed, so that
+intervals are always taken over seeds. Imports pandas only.
 """
-
-import argparse
-import json
-from pathlib import Path
 
 import pandas as pd
 
 from prerl.core.constants import BASE
-from prerl.core.files import read_table
 
 LABELS = {
     "base": "Base",
@@ -36,38 +31,6 @@ GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}  # colu
 
 class NotMeasured(Exception):
     """This scale has no such measurement (a method or model is not configured); the text says which."""
-
-
-def parse_arguments(description: str, tables: list[str], outputs: list[str]) -> argparse.Namespace:
-    """Command line of a publish script: `--settings`, one `--{table}` list of files each, one `--{output}` each."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--settings", required=True, type=json.loads, help="JSON settings of the publish stage")
-    for table in tables:
-        parser.add_argument(f"--{table}", required=True, nargs="+", type=Path)
-    for output in outputs:
-        parser.add_argument(f"--{output}", required=True, type=Path)
-    return parser.parse_args()
-
-
-def read_models(paths: list[Path], models: list[str]) -> dict[str, pd.DataFrame]:
-    """One aggregated table per model, in the order of `models`. Raises ValueError when the counts differ."""
-    if len(paths) != len(models):
-        raise ValueError(f"{len(paths)} files for {len(models)} models: pass one file per model of settings['models']")
-    return {model: read_table(path).to_pandas() for model, path in zip(models, paths, strict=True)}
-
-
-def read_alignment(paths: list[Path], settings: dict) -> pd.DataFrame:
-    """Rows of every alignment file with its `model` and `seed`. Raises ValueError when the counts differ."""
-    runs = settings["alignment"]
-    if len(paths) != len(runs):
-        raise ValueError(
-            f"{len(paths)} alignment files for {len(runs)} runs: pass one per entry of settings['alignment']"
-        )
-    frames = [
-        read_table(path).to_pandas().assign(model=run["model"], seed=run["seed"])
-        for path, run in zip(paths, runs, strict=True)
-    ]
-    return pd.concat(frames, ignore_index=True)
 
 
 def label(settings: dict, method: str) -> str:

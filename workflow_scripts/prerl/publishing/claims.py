@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from prerl.core.constants import BASE
+from prerl.core.constants import BASE, MEAN
 from prerl.core.statistics import Interval, log_count_ratio, t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import by_question, paired_question_bootstrap
@@ -26,14 +26,14 @@ SOLVED_WINDOW = 5
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the claims are computed from. Dictionaries are keyed by model, `alignment` has columns model and seed."""
+    """What the claims are computed from: for each model a table with a column `seed`."""
 
     settings: dict
     questions: dict[str, pd.DataFrame]
     scores: dict[str, pd.DataFrame]
     curves: dict[str, pd.DataFrame]
     ood: dict[str, pd.DataFrame]  # answers to the out-of-distribution questions, prerl.evaluation.ood_scores
-    alignment: pd.DataFrame
+    alignment: dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def _end_difference(
 
 def alignment_cosine(evidence: Evidence) -> Scalar:
     """Mean over rollouts of the cosine of ∇log P(y|x) and ∇log P(y)."""
-    rows = evidence.alignment[evidence.alignment["model"] == _first_model(evidence)]
+    rows = evidence.alignment[_first_model(evidence)]
     if rows.empty:
         raise NotMeasured("no gradient alignment at this scale")
     return Scalar(rows.groupby("seed")["cosine"].mean(), len(rows))
@@ -135,7 +135,7 @@ def nsr_fast(evidence: Evidence) -> Scalar:
 
 def _validation(evidence: Evidence, method: str) -> pd.DataFrame:
     curves = evidence.curves[_first_model(evidence)]
-    return results.curve(curves, evidence.settings, method, "accuracy", "validation", "mean").dropna()
+    return results.curve(curves, evidence.settings, method, "accuracy", "validation", MEAN).dropna()
 
 
 def _validation_answers(evidence: Evidence, points: int) -> int:
@@ -258,7 +258,7 @@ def passk(evidence: Evidence) -> Scalar:
     scores = evidence.scores[model]
     curves, n = [], 0
     for method in ("dsrl", "grpo"):
-        rows = results.pass_at_k(scores, settings, method, results.end_update(settings, method), "mean")
+        rows = results.pass_at_k(scores, settings, method, results.end_update(settings, method), MEAN)
         curves.append(rows.pivot(index="seed", columns="k", values="value"))
         n += int(rows[rows["k"] == 1]["n_answers"].sum())
     return Scalar(POINTS * (curves[0] - curves[1]).mean(axis=1, skipna=False), n)

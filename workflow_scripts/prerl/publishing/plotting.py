@@ -4,7 +4,7 @@ Colours are those of Okabe and Ito (2008), told apart by the colour-blind; every
 marker, so that a grey print stays readable. Files carry no time stamp: the same data give the same bytes.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from prerl.core.statistics import t_interval
+from prerl.publishing.inputs import Job
 
 TWO_COLUMNS_IN = 7.1
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -59,16 +60,21 @@ RC = {
 }
 
 
-def model_figures(models: list[str], width_in: float, height_in: float, footer: str) -> tuple[Figure, list[SubFigure]]:
-    """A figure with one block of `height_in` per model (named when there are several) and a small footer line."""
+def draw_models(job: Job, draw: Callable[..., None], footer: str, height_in: float) -> None:
+    """Write a figure with one block of `height_in` per model (named when there are several) and a small footer line.
+
+    draw(block, table of each input in the order of the command line, settings) fills the block of one model.
+    """
+    models = job.settings["models"]
     mpl.rcParams.update(RC)
-    figure = Figure(figsize=(width_in, height_in * len(models)), layout="constrained")
-    figure.supxlabel(footer, fontsize=5.5, color="#444444", x=0.99, ha="right")
+    figure = Figure(figsize=(TWO_COLUMNS_IN, height_in * len(models)), layout="constrained")
+    figure.supxlabel(f"{job.settings['scale']}; {footer}", fontsize=5.5, color="#444444", x=0.99, ha="right")
     blocks = list(np.atleast_1d(figure.subfigures(len(models), 1)))
-    if len(models) > 1:
-        for block, model in zip(blocks, models, strict=True):
+    for block, model in zip(blocks, models, strict=True):
+        if len(models) > 1:
             block.suptitle(model, fontsize=8, fontweight="bold")
-    return figure, blocks
+        draw(block, *(tables[model] for tables in job.tables.values()), job.settings)
+    save(figure, job.outputs["pdf"], job.outputs["png"])
 
 
 def seeds_text(settings: dict) -> str:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -10,6 +9,7 @@ from prerl.core.constants import MEAN
 from prerl.core.statistics import t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import by_question, question_bootstrap
+from prerl.publishing.inputs import Job
 
 # Means of the six main benchmarks in the paper (notes that quote it: grade B), by model and method.
 PAPER_MEANS = {
@@ -137,11 +137,9 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(
-    table: pd.DataFrame, csv: Path, md: Path, notes: Sequence[str] = (), reading: pd.DataFrame | None = None
-) -> None:
-    """Write `table` to `csv` and, or its `reading` form, to `md`; `notes` become lines below the Markdown table."""
+def write(job: Job, table: pd.DataFrame, notes: Sequence[str] = (), reading: pd.DataFrame | None = None) -> None:
+    """Write `table` as CSV and, or its `reading` form, as Markdown; `notes` become lines below the Markdown table."""
     table = table.astype(object)
-    table.map(_csv_cell).to_csv(csv, index=False)
+    table.map(_csv_cell).to_csv(job.outputs["csv"], index=False)
     body = markdown(table if reading is None else reading)
-    md.write_text(body + "".join(f"\n{note}\n" for note in notes), encoding="utf-8")
+    job.outputs["md"].write_text(body + "".join(f"\n{note}\n" for note in notes), encoding="utf-8")
