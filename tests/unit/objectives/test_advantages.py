@@ -71,7 +71,7 @@ def test_every_wrong_row_counts_with_minus_one_also_of_an_all_wrong_group():
     assert psr_nsr_advantages(rewards, 0.0).tolist() == [-1, -1, 0, -1]
     torch.testing.assert_close(psr_nsr_advantages(rewards, 0.1), torch.tensor([-1, -1, 0.1, -1]))
     assert (group_advantages(rewards, torch.tensor([0, 0, 1, 1]), False)[:2] == 0).all()  # unlike GRPO's
-    nsr = objective(advantages="psr_nsr", positive_advantage_weight=0.0)
+    nsr = objective(estimator="psr_nsr", positive_advantage_weight=0.0)
     assert outcome_advantages(nsr, rewards, torch.tensor([0, 0, 1, 1]), [1] * 4).tolist() == [-1, -1, 0, -1]
 
 
@@ -114,7 +114,7 @@ def test_gae_by_hand_and_naive(batch):
 @pytest.mark.parametrize("name", ["grpo", "rloo", "psr_nsr", "reinforce_plus_plus", "gae"])
 def test_a_permutation_of_the_rows_permutes_the_advantages(batch, name):
     rewards, groups, tokens, values = batch
-    wanted = objective(advantages=name, gamma=0.9, positive_advantage_weight=0.1)
+    wanted = objective(estimator=name, gamma=0.9, positive_advantage_weight=0.1)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(3))
 
     def flat(rows):

@@ -37,7 +37,7 @@ CRITIC_SETTINGS = {
     "clip_value": 0.5,
     "warmup_updates": 0,
 }
-PPO = {**POSTTRAIN_ALL, "advantage_std": False, "advantages": "gae"}
+PPO = {**POSTTRAIN_ALL, "advantage_std": False, "estimator": "gae"}
 
 
 def ppo_job(phase=None, training=None, validation=None, critic=None, **changes):
@@ -248,7 +248,7 @@ def test_a_foreign_critic_is_refused(shop, straight, tmp_path, policy):
 
 def test_a_critic_and_its_estimator_come_together():
     for settings in (job() | {"critic": CRITIC_SETTINGS}, job({**PPO})):
-        with pytest.raises(ValueError, match="critic: .* does not fit `advantages: (grpo|gae)`"):
+        with pytest.raises(ValueError, match="critic: .* does not fit `estimator: (grpo|gae)`"):
             TrainSettings.from_json(json.dumps(settings))
 
 
@@ -277,10 +277,10 @@ def test_two_processes_train_ppo_as_one_and_one_goes_on(shop, micro_batch_tokens
 
 BASELINES = {
     "ppo": PPO,
-    "reinforce_pp": {**PPO, "advantages": "reinforce_plus_plus"},
-    "rloo": {**PPO, "advantages": "rloo"},
-    "w_reinforce": {**PPO, "advantages": "psr_nsr", "positive_advantage_weight": 0.1},
-    "nsr_decomposed": {**PPO, "advantages": "psr_nsr", "positive_advantage_weight": 0.0},
+    "reinforce_pp": {**PPO, "estimator": "reinforce_plus_plus"},
+    "rloo": {**PPO, "estimator": "rloo"},
+    "w_reinforce": {**PPO, "estimator": "psr_nsr", "positive_advantage_weight": 0.1},
+    "nsr_decomposed": {**PPO, "estimator": "psr_nsr", "positive_advantage_weight": 0.0},
 }
 
 

@@ -160,7 +160,7 @@ def killed_at_each_point(killers, script, arguments, root: Path, results, count:
 
 def test_ppo_killed_at_any_point_ends_as_the_undisturbed_one(shop, killers, tmp_path):
     """Its state holds the critic as well."""
-    ppo = {"advantages": "gae", "advantage_std": False}
+    ppo = {"estimator": "gae", "advantage_std": False}
     training = {"checkpoint_every": 2}
     settings = job(ppo, training, {"updates": [0, 3, 6]}, kept_updates=KEPT, optimizer_updates=[3])
     settings["critic"] = {"learning_rate": 1e-3, "weight_decay": 0.01, "grad_clip": 1.0, "clip_value": 0.5}

@@ -262,7 +262,7 @@ def test_a_finished_run_removes_foreign_states(shop):
 def test_changed_validation_measures_again_and_leaves_the_weights(shop, straight, tmp_path):
     """Validation changes no weights, so the state is not foreign, but its own records are."""
     for name, settings, files in (
-        ("samples", job(validation={"samples": 2}), shop.validation),
+        ("samples", job(validation={"samples_per_question": 2}), shop.validation),
         ("benchmarks", job(), shop.validation[:1]),
         ("questions", job(), [make_problems(tmp_path / "easy.parquet", 4), shop.validation[1]]),
     ):
@@ -271,7 +271,7 @@ def test_changed_validation_measures_again_and_leaves_the_weights(shop, straight
         rows = pq.read_table(output / "validation.parquet").to_pylist()
         expected = [(u, file.stem, len(pq.read_table(file))) for u in (0, 6) for file in files]
         assert [(row["update"], row["benchmark"], row["n_questions"]) for row in rows] == expected
-        assert {row["n_samples"] for row in rows} == {settings["validation"]["samples"]}
+        assert {row["n_samples"] for row in rows} == {settings["validation"]["samples_per_question"]}
         assert tensors(output) == tensors(straight[0])
 
 

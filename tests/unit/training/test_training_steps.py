@@ -184,7 +184,10 @@ def test_data_order_is_a_permutation_an_epoch_without_the_incomplete_batch(shop)
 
 def test_validation_rows(shop):
     settings = job(
-        {"last_update": 2}, validation={"updates": [0, 1, 2], "samples": 3}, kept_updates=[2], optimizer_updates=[]
+        {"last_update": 2},
+        validation={"updates": [0, 1, 2], "samples_per_question": 3},
+        kept_updates=[2],
+        optimizer_updates=[],
     )
     rows = pq.read_table(shop.run("validation", settings) / "validation.parquet").to_pylist()
     assert [(row["update"], row["benchmark"], row["n_questions"]) for row in rows] == [
