@@ -62,7 +62,7 @@ rule generate_samples:
 if OOD_LEFT_OUT and workflow.is_main_process:
     logger.info(
         f"Left out, since they run code that the model writes: {', '.join(OOD_LEFT_OUT)}. `ood.run_generated_code: true` "
-        "in config.yaml includes them (README, \"Generated code\")."
+        "in the scale includes them (docs/extending.md, \"Generated code\")."
     )
 
 

@@ -112,12 +112,11 @@ def published(target):
     return files | {shown: report(files[shown], caption=caption, category=folder.capitalize())}
 
 
-def publish_command(inputs, outputs):
-    """The shell command of a target: its script with an option for each input and output."""
-    options = [f"--{name.replace('_', '-')} {{input.{name}}}" for name in inputs]
-    options += [f"--{suffix} {{output.{suffix}}}" for suffix in outputs]
-    script = "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
-    return f"{script} {' '.join(options)} > {{log}} 2>&1"
+def file_options(wildcards, input, output):
+    """An option of the script for each named input but its code, and for each output."""
+    named = {name: files for name, files in [*input.items(), *output.items()] if name != "code"}
+    listed = {name: [files] if isinstance(files, str) else files for name, files in named.items()}
+    return " ".join(f"--{name.replace('_', '-')} {' '.join(files)}" for name, files in listed.items())
 
 
 # Each target is a rule of its name: workflow_scripts/{target}.py makes it, rules/captions/{target}.rst describes it.
@@ -134,6 +133,7 @@ for target, inputs in {**FIGURES, **TABLES}.items():
         params:
             settings=PUBLISH_SETTINGS,
             study=STUDY,  # for the caption
+            files=file_options,
         log:
             f"{R}/logs/{target}/all.log",
         benchmark:
@@ -141,7 +141,8 @@ for target, inputs in {**FIGURES, **TABLES}.items():
         conda:
             "../envs/figures.yaml"
         shell:
-            publish_command(inputs, published(target))
+            # one string for all: Snakemake evaluates it again when the job runs, long after the loop
+            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} {params.files} > {log} 2>&1"
 
 
 rule report:

@@ -164,7 +164,7 @@ def main() -> None:
     needed = f", on up to {gpus} GPUs" if gpus else ""
     print(f"With {limit} at a time, each once its inputs are made, no waiting in a queue{needed}: {duration(end)}.")
     speed = GPU_SPEED if any(cost.gpus for cost in formula.values()) else CPU_SPEED
-    print(f"formula: workflow_scripts/prerl/costs.py, for {speed}.")
+    print(f"formula: workflow_scripts/prerl/planning/costs.py, for {speed}.")
     if corrected:
         print("N measured: the formula, times how much longer than that N jobs of the stage have taken here.")
 

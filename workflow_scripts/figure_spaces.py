@@ -47,9 +47,7 @@ def main() -> None:
     """Draw RL against PreRL."""
     job = read_job(__doc__, ["curves"], FIGURE)
     answers, sets = job.settings["validation_answers"], ", ".join(job.settings["validation_benchmarks"])
-    footer = (
-        f"{plotting.seeds_text(job.settings)}; validation: {sets}, n = {answers:,} answers per validation and seed"
-    )
+    footer = f"{plotting.seeds_text(job.settings)}; validation: {sets}, n = {answers:,} answers per validation and seed"
     plotting.draw_models(job, draw, footer, height_in=6.4)
 
 

@@ -1,6 +1,6 @@
 """Start a script once for every GPU of its job, by torchrun, on several nodes through srun; where one fails, all end.
 
-Of a failure only the words of the process that failed remain (prerl/__init__.py), none of torchrun's.
+Of a failure only the words of the process that failed remain (prerl/core/errors.py), none of torchrun's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prerl.core.errors import UserError, run_main
 
 
 class Termination:
-    """Passes SIGTERM on to the processes, which save and end (prerl/slices.py), in place of torchrun's ending them."""
+    """Passes SIGTERM on to the processes, which save and end (prerl/training/time_limit.py), in place of torchrun's ending them."""
 
     def __init__(self) -> None:
         self.told = False

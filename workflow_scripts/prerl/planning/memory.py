@@ -4,7 +4,7 @@ Training keeps float32 weights, gradients and AdamW moments, divided over the GP
 on copies gathered layer by layer (on CPUs: float32, no copies). vLLM shares the cards: each has a whole bfloat16 copy
 of the weights and its cache of keys and values while sampling, and nothing while training.
 
-What autograd keeps of a layer is that of transformers' Qwen3, counted by tests/test_planner.py. Terms marked D are our
+What autograd keeps of a layer is that of transformers' Qwen3, counted by tests/unit/planning/test_memory.py. Terms marked D are our
 estimates; none has been measured on a GPU.
 """
 

@@ -47,7 +47,7 @@ def import_vllm():
         raise UserError(
             f"rollouts.engine: vllm needs the package vllm, which {sys.prefix} does not have: run with the jobs' own "
             "environments (`snakemake --sdm conda …` or `--profile slurm`), install vllm there, or set "
-            "`engine: transformers` in the scale's block of config.yaml"
+            "`engine: transformers` in the scale's file"
         ) from None
     return vllm
 
