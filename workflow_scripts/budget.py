@@ -88,7 +88,9 @@ def elapsed(jobs: list[PlannedJob], seconds: list[float], cores: int, at_once: i
     waits_for = [{producers[path] for path in job.inputs if path in producers} for job in jobs]
     threads = [min(int(job.resources["cpus"]), cores) for job in jobs]
     gpus = [int(job.resources.get("gpu", 0)) for job in jobs]
-    waiting, running, done = list(range(len(jobs))), [], set()
+    waiting = list(range(len(jobs)))
+    running: list[tuple[float, int]] = []  # (end, job), a heap
+    done: set[int] = set()
     now, most = 0.0, 0
     while waiting or running:
         for index in [index for index in waiting if waits_for[index] <= done]:

@@ -23,7 +23,7 @@ from prerl.core.errors import UserError, run_main
 
 
 class Termination:
-    """Passes SIGTERM on to the processes, which save and end (prerl/training/time_limit.py), in place of torchrun's ending them."""
+    """Passes SIGTERM on to the processes, which save and exit (training/time_limit.py); torchrun would kill them."""
 
     def __init__(self) -> None:
         self.told = False

@@ -96,7 +96,7 @@ def check_memory_plan(block: Mapping) -> Iterator[Finding]:
     check_memory(block, methods)
     plans = [plan for plan in memory_plans(block, methods) if plan.capacity_gib]
     if plans:
-        plan = min(plans, key=lambda plan: plan.left_gib)
+        plan = min(plans, key=lambda plan: plan.left_gib or 0)
         job = f"{plan.rule} of {plan.model} on {plan.gpus} GPU(s)"
         yield OK, f"most: {job}, {plan.peak_gib:.0f} of {plan.capacity_gib} GiB each (planned, hardware.gpu)"
     else:

@@ -50,7 +50,7 @@ def main() -> None:
     job = read_job(__doc__, ["ood", "contrasts"], TABLE)
     settings = job.settings
     notes = [
-        f"Not run: {name}, which runs code that the model writes; set `ood.run_generated_code: true` (docs/extending.md)."
+        f"Not run: {name}, which runs code that the model writes: `ood.run_generated_code: true` (docs/extending.md)."
         for name in settings["ood_left_out"]
     ]
     if not settings["ood_sets"]:

@@ -18,7 +18,7 @@ def scale(name):
     return block, resolve_methods(block)
 
 
-# Mean seconds of a job in the run whose results are in results/reference/miniature: two jobs at a time, eleven methods and the base.
+# Mean seconds of a job in the run of results/reference/miniature: two jobs at a time, eleven methods and the base.
 # The constants marked M come from it, so this holds the form of the formula.
 MEASURED = {
     "pretrain_miniature_model": 187.8,

@@ -57,12 +57,12 @@ class Schema:
             items = self.value(inner[0], known, complete)
             return {"type": "array", "minItems": len(inner), "maxItems": len(inner), "items": items}
         if origin is list:  # a scale replaces a list whole
-            result = {"type": "array", "items": self.value(inner[0], known, True)}
+            result: dict[str, Any] = {"type": "array", "items": self.value(inner[0], known, True)}
             result |= {} if known.may_be_empty else {"minItems": 1}
             return result | ({"uniqueItems": True} if known.unique else {})
         if origin is dict:
             return self.mapping(inner[1], known, complete)
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return self.reference(kind, complete)
         return {"type": SCALARS[kind]} | limits_of(None if kind is bool else known.limits, kind is str)
 

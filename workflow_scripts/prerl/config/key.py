@@ -91,7 +91,7 @@ def _value(kind: Any, value: Any) -> Any:
     if origin in (types.UnionType, typing.Union):
         blocks = [option for option in inner if dataclasses.is_dataclass(option)]
         return _value(blocks[0], value) if blocks and value is not None else value
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return from_dict(kind, value)
     if origin is tuple:
         return tuple(value)

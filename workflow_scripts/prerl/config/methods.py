@@ -9,7 +9,7 @@ once and continued from its checkpoint (the paper's policy reincarnation).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from prerl.config.errors import ConfigError, nearest
@@ -74,7 +74,7 @@ class Method:
         return self.phases[-1].last_update
 
 
-def _phases(key: str, written: list[Mapping], block: Mapping) -> tuple[Phase, ...]:
+def _phases(key: str, written: Sequence[Mapping], block: Mapping) -> tuple[Phase, ...]:
     """The phases written at `key` of config.yaml with the scale's defaults filled in and their updates counted."""
     training = block["training"]
     phases: list[Phase] = []

@@ -61,7 +61,7 @@ def blocks(settings: type, path: str) -> Iterator[tuple[str, type]]:
 
 def _block_in(kind: Any) -> tuple[type | None, str]:
     """The settings class within a type, and `.*` for each mapping or list around it."""
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return kind, ""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     for option in inner:

@@ -104,7 +104,7 @@ def read_config(config: Mapping, root: Path = ROOT) -> dict:
     Every scale is held against the schema, the chosen one against the rest. Raises ConfigError.
     """
     # keys become strings, as in the settings that the jobs get, and so does what YAML reads as a date
-    config = json.loads(json.dumps(with_scale_files(config, root), default=str))
+    config = dict(json.loads(json.dumps(with_scale_files(config, root), default=str)))
     scales, common = config["scales"], config.get("common", {})
     parents = {f"scales.{name}": f"scales.{block['inherits']}" for name, block in scales.items() if "inherits" in block}
     parents = {f"scales.{name}": "common" for name in scales} | parents

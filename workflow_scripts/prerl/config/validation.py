@@ -106,7 +106,7 @@ def _fault_of_value(error: jsonschema.ValidationError) -> str:
 
 def schema_faults(config: Mapping) -> list[str]:
     """One line for each violation: the key, the value, and what to write (`x-remedy` in the schema)."""
-    faults = set()
+    faults: set[str] = set()
     for violation in _Validator(schema()).iter_errors(config):
         error = violation
         if violation.validator != "oneOf":

@@ -5,7 +5,7 @@ Shapes: Q questions, M metrics, B bootstrap resamples, N rows. Arrays are float6
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,9 @@ import numpy as np
 class Interval(NamedTuple):
     """An estimate with the bounds of its confidence interval; each a float or an array (M,)."""
 
-    value: float | np.ndarray
-    low: float | np.ndarray
-    high: float | np.ndarray
+    value: Any
+    low: Any
+    high: Any
 
 
 def avg_at_k(answers: np.ndarray, correct: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -87,7 +88,7 @@ def pretrain(
     adamw_learning_rate: float,
     micro_batch_tokens: int,
     seed: int,
-    report=None,
+    report: Callable[[int, float], None] | None = None,
 ) -> list[float]:
     """Next-token training on the answers of fresh documents; returns the mean loss (nats per token) of every update.
 

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -85,7 +86,7 @@ def _rows(file: Path, kind: str) -> Iterator[tuple[str, dict]]:
         yield where, row
 
 
-def _field(row: dict, key: str, kind: type, where: str):
+def _field(row: dict, key: str, kind: type, where: str) -> Any:
     """row[key], which must be a `kind`."""
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, kind):

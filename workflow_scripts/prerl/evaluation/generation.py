@@ -19,7 +19,6 @@ from prerl.models.checkpoints import MANIFEST, load_model, verify
 from prerl.models.prompts import check_lengths, encode_prompts, end_token_ids, load_tokenizer
 from prerl.rollouts.engines import build_sampler
 from prerl.rollouts.interface import sample_seed
-from prerl.rollouts.transformers_sampler import TransformersSampler
 
 SAMPLE_SCHEMA = pa.schema(
     [
@@ -58,10 +57,7 @@ class Policy:
     def load(self, folder: Path) -> None:
         """Go on with another checkpoint of the same model."""
         self.folder = folder
-        if isinstance(self.sampler, TransformersSampler):
-            self.sampler.sync_weights(load_model(folder))
-        else:
-            self.sampler.load(folder)
+        self.sampler.load(folder)
 
     def samples(
         self,

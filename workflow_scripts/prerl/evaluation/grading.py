@@ -174,8 +174,8 @@ def _receive(worker: _Worker) -> str | None:
         return None
 
 
-def _give_up(worker: _Worker, why: str) -> None:
-    """Say in one short line which pair is unscorable, or raise RuntimeError where there is none: it did not start."""
+def _give_up(worker: _Worker, why: str) -> Pair:
+    """The worker's pair, after a short line that it is unscorable; RuntimeError if it has none: it did not start."""
     if worker.pair is None:
         raise RuntimeError(
             "a grading worker did not start: its traceback is above in this log; check that `python -c "
@@ -184,6 +184,7 @@ def _give_up(worker: _Worker, why: str) -> None:
         )
     boxed, truth = (f"{ascii(text):.{_SHOWN_CHARACTERS}}" for text in worker.pair[:2])
     print(f"unscorable, {why}: answer {boxed}, truth {truth}", file=sys.stderr)
+    return worker.pair
 
 
 def _grade_pairs(grade: Callable[..., str], pairs: list[Pair], workers: int, time_limit_s: float) -> dict[Pair, str]:
@@ -204,11 +205,11 @@ def _grade_pairs(grade: Callable[..., str], pairs: list[Pair], workers: int, tim
                 if not has_reported and time.monotonic() < worker.deadline:
                     continue
                 reply = _receive(worker) if has_reported else None
-                if reply is None and has_reported and worker.graded:
+                if reply is None and has_reported and worker.graded and worker.pair is not None:
                     pending.appendleft(worker.pair)
                 elif reply is None:
-                    _give_up(worker, "its worker raised or died" if has_reported else f"stopped at {time_limit_s:g} s")
-                    verdicts[worker.pair] = UNSCORABLE
+                    fault = "its worker raised or died" if has_reported else f"stopped at {time_limit_s:g} s"
+                    verdicts[_give_up(worker, fault)] = UNSCORABLE
                 elif worker.pair is not None:
                     verdicts[worker.pair] = reply
                     worker.graded += 1

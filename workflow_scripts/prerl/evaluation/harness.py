@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -87,7 +88,7 @@ def harness_environment(run_generated_code: bool) -> Iterator[Path]:
             yield folder
 
 
-def load_policy(folder: Path, run_seed: int, enable_thinking: bool, kv_cache_gib: float):
+def load_policy(folder: Path, run_seed: int, enable_thinking: bool, kv_cache_gib: float) -> Any:
     """The checkpoint in the harness's vLLM backend, each request with a seed of its own.
 
     A seed depends on the run's seed and the prompt alone, so a resumed job draws what an undisturbed one would.
@@ -126,7 +127,7 @@ def _verified(manifest: Path) -> Path:
     return folder
 
 
-def _specification(manager, task: Mapping, data: Path) -> dict:
+def _specification(manager: Any, task: Mapping, data: Path) -> dict:
     """The task or group, with the files at `data` in place of the hub's where it takes its questions from there."""
     name = task["task"]
     if name not in manager.task_index:
@@ -138,14 +139,14 @@ def _specification(manager, task: Mapping, data: Path) -> dict:
     return {"group": "ood", "task": [{"task": leaf, **own} for leaf in leaves(manager, name)]}
 
 
-def leaves(manager, name: str) -> list[str]:
+def leaves(manager: Any, name: str) -> list[str]:
     """The tasks of a group and of the groups in it; a change for a group would be lost on those."""
     if name not in manager.all_groups:
         return [name]
     return [leaf for child in manager.task_index[name].cfg["task"] for leaf in leaves(manager, child)]
 
 
-def evaluate_task(policy, benchmark: str, task: Mapping, data: Path, settings: Mapping) -> pa.Table:
+def evaluate_task(policy: Any, benchmark: str, task: Mapping, data: Path, settings: Mapping) -> pa.Table:
     """One benchmark's answers (SCHEMA).
 
     Args:

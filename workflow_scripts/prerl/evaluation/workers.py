@@ -9,6 +9,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from prerl.core.errors import UserError
@@ -26,7 +27,9 @@ def die_with_parent() -> None:
     The pipe whose other end only the parent holds sends SIGIO when it closes. No thread could do this: a worker may be
     in a call that holds the interpreter for hours. Nor PR_SET_PDEATHSIG: the parent may be a fork server there.
     """
-    parent = multiprocessing.parent_process().sentinel
+    process = multiprocessing.parent_process()
+    assert process is not None, "called in a worker"
+    parent = process.sentinel
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(parent, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(parent, fcntl.F_SETFL, fcntl.fcntl(parent, fcntl.F_GETFL) | os.O_ASYNC)
@@ -65,13 +68,13 @@ def run_on_workers(tasks: Iterable[T], work: Callable[[T], None], environments: 
         for task in pending:
             work(task)
         return
-    workers: dict[Connection, multiprocessing.Process] = {}
+    workers: dict[Connection, BaseProcess] = {}
     try:
         for environment in environments[: len(pending)]:
             connection, process = _start(work, environment)
             workers[connection] = process
         while workers:
-            for connection in wait(list(workers)):
+            for connection in [connection for connection in wait(list(workers)) if isinstance(connection, Connection)]:
                 _answer(connection, workers[connection])
                 if pending:
                     connection.send(pending.popleft())
@@ -82,7 +85,7 @@ def run_on_workers(tasks: Iterable[T], work: Callable[[T], None], environments: 
             _stop(process)
 
 
-def _start(work: Callable, environment: dict[str, str]) -> tuple[Connection, multiprocessing.Process]:
+def _start(work: Callable, environment: dict[str, str]) -> tuple[Connection, BaseProcess]:
     """A spawned process: nothing of this one's CUDA or threads is in it."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
@@ -98,13 +101,13 @@ def _start(work: Callable, environment: dict[str, str]) -> tuple[Connection, mul
     return ours, process
 
 
-def _stop(process: multiprocessing.Process) -> None:
+def _stop(process: BaseProcess) -> None:
     """A worker holds nothing that is not written: it need not end by itself."""
     process.kill()
     process.join()
 
 
-def _answer(connection: Connection, process: multiprocessing.Process) -> None:
+def _answer(connection: Connection, process: BaseProcess) -> None:
     """Take a worker's report that it is free. Raises WorkerError where it failed or died."""
     try:
         fault = connection.recv()

@@ -14,9 +14,13 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from prerl.core.errors import UserError
 from prerl.core.files import delete, sha256_of, write_json, writing
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MANIFEST = "manifest.json"
 OPTIMIZER = "optimizer.safetensors"
@@ -136,7 +140,7 @@ def link_files(source: Path, names: list[str], folder: Path) -> None:
             link_or_copy(source / name, temporary / name)
 
 
-def load_model(folder: Path, device: str | None = None):
+def load_model(folder: Path, device: str | None = None) -> PreTrainedModel:
     """The causal language model of a transformers folder, float32; safetensors only.
 
     device: by default the GPU if there is one.

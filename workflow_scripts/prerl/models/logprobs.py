@@ -106,7 +106,13 @@ def response_logprobs(
     return gathered(model, lambda: _response_logprobs(model, contexts, responses, temperature, chunk_logits))
 
 
-def _response_logprobs(model, contexts, responses, temperature, chunk_logits) -> torch.Tensor:
+def _response_logprobs(
+    model: torch.nn.Module,
+    contexts: list[list[int]],
+    responses: list[list[int]],
+    temperature: float,
+    chunk_logits: int | None,
+) -> torch.Tensor:
     hidden_ND, targets_N = response_hidden(model, contexts, responses)
     head = model.get_output_embeddings()
     chunk = chunk_tokens(model, hidden_ND.device, chunk_logits)

@@ -8,6 +8,7 @@ code does the same with FlashAttention (DSRL.sh use_remove_padding=True).
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
@@ -67,7 +68,7 @@ def packed_attention(
     max_length_q: int = 0,
     sliding_window: int | None = None,
     scaling: float | None = None,
-    **options,
+    **options: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention [1, T, heads, width] of query [1, heads, T, width] and key, value [1, key heads, T, width].
 

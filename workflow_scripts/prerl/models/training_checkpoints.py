@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -46,7 +47,7 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     progress: dict,
     accelerator: Accelerator,
-    critic=None,
+    critic: Any = None,
 ) -> None:
     """Float32 weights, tokenizer, moments and progress as one sealed folder; all processes call it together.
 

@@ -4,8 +4,8 @@ Training keeps float32 weights, gradients and AdamW moments, divided over the GP
 on copies gathered layer by layer (on CPUs: float32, no copies). vLLM shares the cards: each has a whole bfloat16 copy
 of the weights and its cache of keys and values while sampling, and nothing while training.
 
-What autograd keeps of a layer is that of transformers' Qwen3, counted by tests/unit/planning/test_memory.py. Terms marked D are our
-estimates; none has been measured on a GPU.
+What autograd keeps of a layer is that of transformers' Qwen3, counted by tests/unit/planning/test_memory.py. Terms
+marked D are our estimates; none has been measured on a GPU.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ def _stages(rule: str, block: Mapping, shape: Shape, gpus: int, critic: bool) ->
         return stages
     if rule == "measure_gradient_alignment":
         # float32; the gradients that are compared lie in host memory
-        held = {"weights": 4 * shape.parameters, "gradients": 4 * shape.parameters}
+        held: dict[str, float] = {"weights": 4 * shape.parameters, "gradients": 4 * shape.parameters}
         if gpus == 0:
             held["compared gradients"] = 8 * shape.parameters
         held["activations"] = activation_bytes(shape, row_tokens(block), 4, checkpointing=gpus > 0)
@@ -202,11 +202,11 @@ def _remedies(plan: MemoryPlan, block: Mapping, critic: bool) -> list[str]:
     row = row_tokens(block)
     one_row = shape_of(block["models"][plan.model]).key_value_bytes() * row_tokens(block, "evaluation") / GIB
     cache = block["rollouts"].get("kv_cache_gib", 0.0)
-    changes = [
+    changes: list[tuple[str, dict]] = [
         ("set training.activation_checkpointing: true", {"training": {"activation_checkpointing": True}}),
         (f"lower training.micro_batch_tokens to {row}", {"training": {"micro_batch_tokens": row}}),
     ]
-    smaller = math.floor(cache + plan.left_gib)
+    smaller = math.floor(cache + (plan.left_gib or 0))
     if smaller > one_row:
         changes.append((f"lower rollouts.kv_cache_gib to {smaller}", {"rollouts": {"kv_cache_gib": smaller}}))
     for gpus in (2, 4, 8, 16, 32, 64):
@@ -249,7 +249,7 @@ def check_memory(block: Mapping, methods: Mapping[str, Method]) -> None:
         remedies = " or ".join(_remedies(plan, block, trains_critic(methods) and plan.rule == "train_policy"))
         faults.append(
             f"resources.{plan.rule}: {plan.model} needs {plan.peak_gib:.0f} GiB on each of {plan.gpus} GPU(s) "
-            f"({plan.peak_stage}: {parts}), {-plan.left_gib:.1f} more than hardware.gpu.memory_gib "
+            f"({plan.peak_stage}: {parts}), {-(plan.left_gib or 0):.1f} more than hardware.gpu.memory_gib "
             f"{plan.capacity_gib}; {remedies}"
         )
     if faults:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +14,13 @@ from prerl.config.rollouts import SamplingSettings
 from prerl.rollouts.interface import Rollout, Sampler
 from prerl.rollouts.rewards import hendrycks_reward
 from prerl.rollouts.thoughts import ThoughtCounter
+
+
+class Clock(Protocol):
+    """Where a stage of the update ends."""
+
+    def lap(self, name: str) -> None:
+        """Note the time since the last stage."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +59,7 @@ def sample_and_grade(
     seeds: list[list[int]],
     settings: SamplingSettings,
     accelerator: Accelerator,
-    clock,
+    clock: Clock,
 ) -> GradedRollouts:
     """Sample len(seeds[i]) responses of prompt i and grade them; the prompts are shared out over the processes."""
     rank, ranks = accelerator.process_index, accelerator.num_processes

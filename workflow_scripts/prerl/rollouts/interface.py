@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from transformers import PreTrainedModel
@@ -29,6 +30,9 @@ class Sampler(Protocol):
 
     def sync_weights(self, model: PreTrainedModel) -> None:
         """Take the trainer's weights after an update."""
+
+    def load(self, folder: Path) -> None:
+        """Take the weights of a checkpoint of the same model."""
 
 
 def sample_seed(*parts: int | str) -> int:

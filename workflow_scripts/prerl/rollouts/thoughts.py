@@ -5,6 +5,7 @@ reflection, else a transition, else an execution. Pure functions of token ids an
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -81,7 +82,8 @@ def count_thoughts(
     return ThoughtCounts(kinds.count("reflection"), kinds.count("transition"), kinds.count("execution"))
 
 
-class ThoughtCounter(NamedTuple):
+@dataclass(frozen=True)
+class ThoughtCounter:
     """The rule with one tokenizer; the table of ids that hold a blank line fills as ids are met."""
 
     decode: Callable[[list[int]], str]

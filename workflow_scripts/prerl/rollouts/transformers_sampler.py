@@ -7,6 +7,8 @@ batched with (up to the last bits of the matrix products). `vllm_sampler` is the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 
 from prerl.config.rollouts import SamplingSettings
+from prerl.models.checkpoints import load_model
 from prerl.models.sharding import copy_parameters, is_sharded, unsharded_copy
 from prerl.rollouts.interface import Rollout, check_requests
 
@@ -51,7 +54,7 @@ class GrowingLayer(DynamicLayer):
         self.buffers = [states[:, :, :0] for states in (key_states, value_states)]
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append the states of new tokens; returns all keys and values."""
         if not self.is_initialized:
@@ -94,6 +97,10 @@ class TransformersSampler:
             copy_parameters(model, self.model)
         else:
             self.model = model
+
+    def load(self, folder: Path) -> None:
+        """Take the weights of a checkpoint of the same model."""
+        self.sync_weights(load_model(folder))
 
     @torch.inference_mode()
     def generate(self, prompts: list[list[int]], seeds: list[list[int]], settings: SamplingSettings) -> list[Rollout]:

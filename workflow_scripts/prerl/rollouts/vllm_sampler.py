@@ -81,6 +81,7 @@ class VllmSampler:
         context_tokens: int,
     ) -> None:
         vllm = import_vllm()
+        assert engine.kv_cache_gib is not None, "config/checks.py refuses vllm without it"
         gpu = torch.cuda.is_available()
         self.dtype = torch.bfloat16 if gpu else torch.float32
         self.end_ids = end_ids

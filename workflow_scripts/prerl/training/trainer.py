@@ -29,6 +29,7 @@ from prerl.objectives.token_mean import loss_rows, row_weights
 from prerl.rollouts.graded import GradedRollouts, sample_and_grade, update_metrics
 from prerl.rollouts.interface import sample_seed
 from prerl.training.build import build_learner
+from prerl.training.critic import Critic
 from prerl.training.settings import TrainSettings
 from prerl.training.state import TrainingState
 from prerl.training.updates import measure_spaces, policy_update
@@ -151,13 +152,14 @@ class Trainer:
                 for rollout in graded.rollouts
             ]
         contexts = spaces.contexts(objective.space, graded.contexts, self.learner.prefix_id)
-        if self.learner.critic is None:
+        critic = self.learner.critic
+        if critic is None:
             tokens_R = [len(response) for response in responses]
             advantages = outcome_advantages(objective, graded.rewards_R, graded.groups_R, tokens_R)
-            valued = {}
+            valued: dict[str, float | None] = {}
         else:
-            advantages, valued = self._train_critic(graded, contexts, responses)
-            if self.learner.critic.updates() <= s.critic.warmup_updates:
+            advantages, valued = self._train_critic(critic, graded, contexts, responses)
+            if critic.updates() <= critic.settings.warmup_updates:
                 return NOTHING_TRAINED | valued
         weights_R = token_mean_weights(graded, responses, advantages, objective)
         trained = policy_update(
@@ -176,14 +178,14 @@ class Trainer:
         return trained | valued
 
     def _train_critic(
-        self, graded: GradedRollouts, contexts: list[list[int]], responses: list[list[int]]
+        self, critic: Critic, graded: GradedRollouts, contexts: list[list[int]], responses: list[list[int]]
     ) -> tuple[list[torch.Tensor], dict]:
         """Advantages by token under the critic as it stands, and the metrics of its update on the same batch."""
         objective = replace(self.settings.objective, coefficient=1.0)
-        values = self.learner.critic.values(contexts, responses)
+        values = critic.values(contexts, responses)
         advantages, returns = gae_advantages(graded.rewards_R, values, objective.gamma, objective.lam)
         weights_R = token_mean_weights(graded, responses, advantages, objective)
-        return advantages, self.learner.critic.update(contexts, responses, values, returns, weights_R)
+        return advantages, critic.update(contexts, responses, values, returns, weights_R)
 
     def batch(self, update: int) -> tuple[list[str], dict[str, list[str]]]:
         """Question ids and problems of an update: a seeded permutation an epoch, the incomplete last batch dropped."""
