@@ -33,9 +33,10 @@ test-slurm: $(VENV)/installed .venv-slurm/installed  ## on a SLURM cluster that 
 
 test-all: test test-vllm test-slurm  ## all of them
 
-lint: $(VENV)/installed  ## style, format
+lint: $(VENV)/installed  ## style, format, types
 	ruff check .
 	ruff format --check .
+	mypy
 
 reference: $(VENV)/installed  ## docs/config.md and config.schema.json, from the settings classes
 	cd workflow_scripts && python -m prerl.config.reference > ../docs/config.md

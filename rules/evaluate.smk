@@ -84,7 +84,7 @@ rule evaluate_ood:
     input:
         code=code("evaluate_ood"),
         checkpoints=checkpoints,
-        downloads=lambda wildcards: [path for path in ood_data(wildcards) if path.endswith("/manifest.json")],
+        downloads=lambda wildcards: [path for path in ood_data(wildcards) if Path(path).name == "manifest.json"],
         own=ood_folder_files,
     output:
         f"{RUN}/ood.parquet",
