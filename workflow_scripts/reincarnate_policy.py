@@ -1,7 +1,7 @@
 """Policy reincarnation: the checkpoint of one phase becomes the start of the next (rule reincarnate_policy).
 
 Hands over weights, tokenizer and, with `optimizer: keep` (official), the AdamW moments; `fresh` leaves them out. Random
-numbers and the data order are functions of (seed, update), so the next phase goes on at update S + 1 by number alone.
+numbers and the data order are functions of (seed, update), so the next phase continues at update S + 1 by number alone.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ def damaged_checkpoint(checkout: Checkout, cluster) -> None:
     checkout.finish(snakemake)
     said = checkout.logs()
     assert f"{newest.name}/model.safetensors is damaged" in said
-    assert f"Going on from the checkpoint of update {2 * EVERY}: updates {2 * EVERY + 1} to " in said
+    assert f"Resuming from the checkpoint of update {2 * EVERY}: updates {2 * EVERY + 1} to " in said
 
 
 def snakemake_killed(checkout: Checkout, cluster) -> None:

@@ -203,7 +203,7 @@ TABLE = [
     ("checkpoint with foreign moments", "job", bad.foreign_moments, "moments of …a foreign checkpoint: rerun the job"),
     # disk
     ("full disk, checkpoint", "job", bad.disk_full,
-     "update000003 not written: File too large (about …bytes needed, …free): what stood there is kept: make room"),
+     "update000003 not written: File too large (about …bytes needed, …free): what was there is kept: make room"),
     ("full disk, table", "job", bad.device_full("a.parquet", bad.write_numbers),
      "a.parquet not written: No space left on device (about 80,000 bytes needed"),
     ("full disk, record", "job", bad.device_full("a.json", bad.write_record),

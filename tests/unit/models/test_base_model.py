@@ -72,7 +72,7 @@ def test_templates_of_other_families(folder, template, prompt):
         (
             "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + TURNS + OPENED,
             PROMPT,
-            r"refuses the prompt \(no system role\); where it takes no system message, set prompt.system: null",
+            r"refuses the prompt \(no system role\); if it takes no system message, set prompt.system: null",
         ),
         (TURNS.replace("messages", "messages[1:]") + OPENED, PROMPT, "drops the system message: set prompt.system"),
         ("{{ strftime_now('%Y') }}" + TURNS + OPENED, PROMPT, "writes today's date into every prompt"),

@@ -78,7 +78,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(shop, straight
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and re.search(f"{checkpoint}.*{said}|{said}.*{checkpoint}", lines[0]), lines
     assert lines[0].endswith(" the checkpoint is removed")
-    assert lines[1] == "Going on from the checkpoint of update 3: updates 4 to 6 are done again"
+    assert lines[1] == "Resuming from the checkpoint of update 3: updates 4 to 6 are done again"
     trainer.run(shop.folder / name / "output")
     assert tensors(shop.folder / name / "output") == tensors(straight)
     assert metrics(shop.folder / name / "output") == metrics(straight)
@@ -92,7 +92,7 @@ def test_with_every_checkpoint_damaged_the_phase_starts_again(shop, straight, ca
         flip(state.checkpoint(update) / "tokenizer.json")
     trainer = shop.trainer("all_damaged", job())
     assert trainer.update == 0
-    assert "Going on from the start of the phase: updates 1 to 6 are done again" in capsys.readouterr().out
+    assert "Resuming from the start of the phase: updates 1 to 6 are done again" in capsys.readouterr().out
     trainer.run(shop.folder / "all_damaged/output")
     assert tensors(shop.folder / "all_damaged/output") == tensors(straight)
 

@@ -111,7 +111,7 @@ def test_a_run_of_any_length_ends_in_slices(shop, killer, expected):
     for update in range(1, 6):
         code, said = run(killer, training, folder)
         assert code == 1
-        assert f"the time limit is near: update {update} of 6 is saved, the next attempt goes on from there" in said
+        assert f"the time limit is near: update {update} of 6 is saved, the next attempt resumes there" in said
     code, said = run(killer, training, folder)
     assert code == 0, said
     assert training.results(folder) == expected

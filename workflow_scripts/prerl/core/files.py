@@ -28,28 +28,28 @@ class FileError(UserError):
 
 
 def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """A parquet file, or some of its columns. Raises FileError where it is missing, damaged or lacks one of them."""
+    """A parquet file, or some of its columns. Raises FileError if it is missing, damaged or lacks one of them."""
     try:
         return pq.read_table(path, columns=columns, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise FileError(
             f"{path} cannot be read ({str(error).splitlines()[0]}): it is missing, damaged or of another kind; delete "
-            "it and run the same command again, which makes it anew"
+            "it and run the same command again, which recreates it"
         ) from None
 
 
 def read_problems(path: Path) -> pa.Table:
-    """A problem file (columns id, problem, answer, level, source). Raises FileError where it cannot be used."""
+    """A problem file (columns id, problem, answer, level, source). Raises FileError if it cannot be used."""
     table = read_table(path)
     missing = {"id", "problem", "answer"} - set(table.column_names)
     if missing or not len(table):
         fault = f"lacks the columns {sorted(missing)}" if missing else "holds no problem"
-        raise FileError(f"{path} {fault}: delete it and run the same command again, which prepares it anew")
+        raise FileError(f"{path} {fault}: delete it and run the same command again, which prepares it again")
     return table
 
 
 def delete(path: Path) -> None:
-    """Delete a file or a folder that no reader looks for."""
+    """Delete a file or folder that nothing reads."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -57,7 +57,7 @@ def delete(path: Path) -> None:
 
 
 def temporary_name(path: Path) -> Path:
-    """A sibling of `path` to write before it takes that name; what killed writers of `path` left is removed."""
+    """A sibling of `path` to write first and rename; leftovers of killed writers of `path` are deleted."""
     for leftover in path.parent.glob(f".{escape(path.name)}.tmp*"):
         delete(leftover)
     return path.with_name(f".{path.name}.tmp{os.getpid()}")
@@ -65,9 +65,9 @@ def temporary_name(path: Path) -> Path:
 
 @contextmanager
 def writing(path: Path, needed_bytes: int) -> Iterator[Path]:
-    """A temporary name to write (file or folder) and rename to `path`; nothing of it stays where that fails.
+    """A temporary file or folder to write and rename to `path`; deleted if that fails.
 
-    Raises FileError where the disk has no room for about `needed_bytes`; what stood at `path` is then as it was.
+    Raises FileError if the disk has no room for about `needed_bytes`; `path` is then unchanged.
     """
     temporary = temporary_name(path)
     try:
@@ -78,7 +78,7 @@ def writing(path: Path, needed_bytes: int) -> Iterator[Path]:
         free = shutil.disk_usage(path.parent).free
         raise FileError(
             f"{path} not written: {os.strerror(error.errno)} (about {needed_bytes:,} bytes needed, {free:,} free): "
-            "what stood there is kept: make room and run the same command again"
+            "what was there is kept: make room and run the same command again"
         ) from None
     finally:
         if temporary.exists():
@@ -110,7 +110,7 @@ def lock_folder(folder: Path) -> TextIO:
     """Lock `folder` for this process until the returned file is closed or the process ends, by `kill -9` too.
 
     A POSIX record lock on `folder`/lock: the kernel releases it, forked helpers do not inherit it, Linux hands it on to
-    an NFS server. Raises FolderInUseError at once where another process has it.
+    an NFS server. Raises FolderInUseError at once if another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / "lock").open("a+")
@@ -122,7 +122,7 @@ def lock_folder(folder: Path) -> TextIO:
         file.close()
         raise FolderInUseError(
             f"{folder} is in use by {holder}: wait for that job to end, or end it there by `kill`; then start this one "
-            "again, it goes on where that one stopped"
+            "again: it resumes where that one stopped"
         ) from None
     file.truncate(0)
     file.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -25,7 +25,7 @@ class BaseModelError(UserError):
 def check_base_model(folder: Path, prompt: PromptSettings, max_new_tokens: int) -> PreTrainedTokenizerBase:
     """The tokenizer of a transformers folder, after all checks; no weights are read.
 
-    The class is one of transformers' own causal language models; the tokenizer's ids are rows of its embedding; the
+    The class is a causal language model of transformers itself; the tokenizer's ids are rows of its embedding; the
     prefix token of P(y) is one token; the chat template gives a stable prompt (see _check_prompt); EOS is what it
     closes a turn with, and one of those in generation_config.json; prompt and answer fit into the positions.
     Raises BaseModelError, PromptError.
@@ -82,7 +82,7 @@ def _check_prompt(folder: Path, tokenizer: PreTrainedTokenizerBase, prompt: Prom
         answered = chat_text(tokenizer, first, prompt, ANSWER, opened=False)
     except TemplateError as error:
         raise BaseModelError(
-            f"{folder}: the chat template refuses the prompt ({error}); where it takes no system message, set "
+            f"{folder}: the chat template refuses the prompt ({error}); if it takes no system message, set "
             "prompt.system: null"
         ) from None
     if text.count(first) != 1 or text.replace(first, second) != other:

@@ -17,7 +17,7 @@ from prerl.models.packing import packs_rows
 def pack_micro_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
     """Row indices of micro-batches of at most `max_tokens` padded tokens, rows of like length together.
 
-    A single row longer than `max_tokens` gets a micro-batch of its own. Order: longest first.
+    A row longer than `max_tokens` gets a micro-batch to itself. Order: longest first.
     """
     order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     batches: list[list[int]] = []
@@ -30,14 +30,14 @@ def pack_micro_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
 
 
 NO_ROWS = ([[0]], [[0]])
-"""Contexts and responses of a micro-batch for a rank that has no row left."""
+"""Contexts and responses of a dummy micro-batch, for a rank that has no row left."""
 
 
 def plan_micro_batches(lengths: list[int], max_tokens: int, ranks: int, packed: bool) -> list[list[list[int]]]:
-    """Row indices of each micro-batch of each rank, equally many micro-batches on every rank (none for no rows).
+    """Row indices of each micro-batch of each rank, the same number of micro-batches on every rank.
 
-    Padded: `pack_micro_batches` in turn. Packed: all micro-batches, over all ranks, of nearly equal token sums, in the
-    fewest steps that keep them within `max_tokens` (a longer row is alone). The last ones may be without a row.
+    Padded: `pack_micro_batches`, dealt out in turn. Packed: micro-batches of nearly equal token sums over all ranks, in
+    the fewest steps that keep them within `max_tokens` (a longer row is alone). The last ones may be empty.
     """
     if packed and lengths:
         alone = sum(2 * length > max_tokens for length in lengths)  # no two of these go together
@@ -53,7 +53,7 @@ def plan_micro_batches(lengths: list[int], max_tokens: int, ranks: int, packed: 
     return [batches[rank::ranks] for rank in range(ranks)]
 
 
-def own_micro_batches(
+def rank_micro_batches(
     model: torch.nn.Module,
     accelerator: Accelerator,
     contexts: list[list[int]],
@@ -61,9 +61,9 @@ def own_micro_batches(
     micro_batch_tokens: int,
     rows: list[int] | None = None,
 ) -> list[list[int]]:
-    """Of `rows` (default: all with a response) this process's share, in micro-batches.
+    """This rank's share of `rows` (default: all with a response), in micro-batches.
 
-    An empty micro-batch is a pass over NO_ROWS: the other processes have rows then, and every pass is one of all.
+    For an empty micro-batch run a pass over NO_ROWS: other ranks have rows then, and every pass is a collective.
     """
     rows = [row for row in (range(len(responses)) if rows is None else rows) if responses[row]]
     lengths = [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
@@ -95,12 +95,12 @@ def score_rows(
     responses: list[list[int]],
     micro_batch_tokens: int,
 ) -> list[torch.Tensor]:
-    """What `score`, a pass of `model`, gives for each response token: one CPU tensor [tokens] a row, in row order.
+    """`score` of each response token, a pass of `model`: one CPU tensor [tokens] a row, in row order.
 
-    score(contexts, responses) is flat [N], row after row. The processes share the micro-batches; all get all rows.
+    score(contexts, responses) is flat [N], row after row. Ranks share the micro-batches; every rank gets all rows.
     """
     result = {row: torch.zeros(0) for row, response in enumerate(responses) if not response}
-    for batch in own_micro_batches(model, accelerator, contexts, responses, micro_batch_tokens):
+    for batch in rank_micro_batches(model, accelerator, contexts, responses, micro_batch_tokens):
         if not batch:
             score(*NO_ROWS)
             continue

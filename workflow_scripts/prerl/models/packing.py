@@ -1,8 +1,8 @@
-"""Rows of different lengths in one sequence, without padding: each token sees only the earlier ones of its own row.
+"""Rows of different lengths in one sequence, without padding: each token attends to earlier tokens of its row only.
 
-A packed micro-batch is one sequence of all tokens, with positions that start again at 0 in each row. Its attention is
-torch's variable-length flash attention on a GPU in half precision, the ordinary one row by row elsewhere. The official
-code does the same with FlashAttention (DSRL.sh use_remove_padding=True).
+A packed micro-batch is one sequence of all tokens, with positions that restart at 0 in each row. Its attention is
+torch's variable-length flash attention on a GPU in half precision, and ordinary attention row by row elsewhere. The
+official code does the same with FlashAttention (DSRL.sh use_remove_padding=True).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PACKED = "packed_rows"
 
 
 def pack_rows(model: PreTrainedModel) -> None:
-    """From now on the log-probs of `model` are of packed rows (prerl.models.logprobs asks `packs_rows`)."""
+    """Compute the log-probs of `model` on packed rows from now on (models.logprobs asks `packs_rows`)."""
     model.set_attn_implementation(PACKED)
 
 
@@ -37,7 +37,7 @@ def packed_starts(lengths: list[int]) -> list[int]:
 
 
 def packed_options(lengths: list[int], device: torch.device) -> dict:
-    """What the decoder must be told of rows of these lengths: positions [1, T], row bounds, the longest row."""
+    """Arguments of the decoder for rows of these lengths: positions [1, T], row bounds, the longest row."""
     return {
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None].to(device),
         "cu_seq_lens_q": torch.tensor([*packed_starts(lengths), sum(lengths)], dtype=torch.int32, device=device),
@@ -53,7 +53,7 @@ def fits_flash_attention(query: torch.Tensor) -> bool:
 def knows_grouped_heads(query: torch.Tensor) -> bool:
     """Whether torch's ordinary attention takes grouped heads without a matrix of all pairs of tokens.
 
-    On a GPU only its half-precision kernels do; that of float32 wants a key head for each query head (torch 2.13).
+    On a GPU only its half-precision kernels do; the float32 kernel needs a key head for each query head (torch 2.13).
     """
     return not query.is_cuda or fits_flash_attention(query)
 

@@ -1,6 +1,6 @@
-"""Prompts as token ids: chat template, truncation, and the prefix token that stands for the prompt in log P(y).
+"""Prompts as token ids: chat template, truncation, and the prefix token that takes the prompt's place in log P(y).
 
-Token ids are made here once and never decoded and re-encoded later.
+Token ids are made here once; they are never decoded and re-encoded.
 """
 
 from __future__ import annotations

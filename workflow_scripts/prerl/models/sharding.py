@@ -1,12 +1,12 @@
 """Training on several GPUs, and in bfloat16: weights, gradients and moments in shards by torch's fully_shard (FSDP2).
 
-One process in float32 keeps the plain model. Everything else is sharded, one GPU in bfloat16 too, so that precision is
-one code path: every process holds its part of the float32 master weights, of their float32 gradients and AdamW moments;
-a layer's weights are gathered, in the compute dtype, only while it runs. As the official actor: float32 weights,
-MixedPrecision(bfloat16 compute, float32 reduction), verl/workers/fsdp_workers.py, _build_model_optimizer.
+A single process in float32 keeps the plain model. Everything else is sharded, a single GPU in bfloat16 too, so that
+precision is one code path: each rank holds its part of the float32 master weights, gradients and AdamW moments; a
+layer's weights are gathered, in the compute dtype, only while it runs. The official actor does the same: float32
+weights, MixedPrecision(bfloat16 compute, float32 reduction), verl/workers/fsdp_workers.py, _build_model_optimizer.
 
-Gradients are summed over the processes, not averaged: the weights of the loss hold all means. Every process must run
-the same number of forward and backward passes, since each gathers and reduces with all the others.
+Gradients are summed over ranks, not averaged: the weights of the loss already hold all means. All ranks must run the
+same number of forward and backward passes, since each pass gathers and reduces across ranks.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
 """training.precision: the dtype of gathered weights and activations, None for that of the master weights."""
 
 TIMEOUT = datetime.timedelta(hours=2)
-"""How long a process waits for the others: the main one verifies checkpoints first, and one may sample much longer."""
+"""How long a rank waits for the others: rank 0 verifies checkpoints first, and one rank may sample much longer."""
 
 T = TypeVar("T")
 
 
 def start_processes() -> Accelerator:
-    """The process group that the launcher asks for, on GPUs where there are any; alone without a launcher."""
+    """The process group that the launcher asks for, on GPUs if there are any; a single process without a launcher."""
     return Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[InitProcessGroupKwargs(timeout=TIMEOUT)])
 
 
 def end_processes() -> None:
-    """Leave the process group, once all work that needs the others is done."""
+    """Leave the process group, when no collective is left."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def needs_shards(accelerator: Accelerator, precision: str) -> bool:
-    """Whether a module is sharded: several processes, or another compute dtype than the weights'."""
+    """Whether a module is sharded: several ranks, or a compute dtype other than float32."""
     return accelerator.num_processes > 1 or PRECISIONS[precision] is not None
 
 
@@ -57,11 +57,11 @@ def prepare(
     precision: str = "float32",
     activation_checkpointing: bool = False,
 ) -> None:
-    """Put a float32 module with transformers' decoder layers on the device, in place, sharded where that is needed.
+    """Put a float32 module with transformers' decoder layers on the device, in place, sharded if needed.
 
-    Build the optimizer afterwards, from the module's parameters. A sharded module is called as ever; functions that use
-    its parameters outside its forward go through `gathered`. activation_checkpointing: only the input of each layer is
-    kept, and the backward pass computes the layer again.
+    Build the optimizer afterwards, from the module's parameters. A sharded module is called as usual; functions that
+    use its parameters outside its forward go through `gathered`. activation_checkpointing: only each layer's input is
+    kept; the backward pass recomputes the layer.
     """
     if activation_checkpointing:
         model = next(part for part in module.modules() if isinstance(part, PreTrainedModel))
@@ -77,7 +77,7 @@ def prepare(
     policy = MixedPrecisionPolicy(param_dtype=PRECISIONS[precision], reduce_dtype=torch.float32)
     layers = [part for part in module.modules() if isinstance(part, GradientCheckpointingLayer)]
     for part in (*layers, module):
-        # the root too frees its weights after its forward: a pass without gradient would leave them stale
+        # the root frees its weights after its forward as well: a pass without gradient would leave them stale
         fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         part.set_gradient_divide_factor(1.0)
         part.set_force_sum_reduction_for_comms(True)
@@ -87,9 +87,9 @@ def prepare(
 
 
 def gathered(module: torch.nn.Module, function: Callable[[], T]) -> T:
-    """function() as if it were the module's forward: a sharded module's parameters are there, in the backward pass too.
+    """function() run as the module's forward: a sharded module's parameters are gathered, in the backward pass too.
 
-    The result's tensors take the gradient. All processes must call it together.
+    The result's tensors carry the gradient. A collective: all ranks must call it.
     """
     return module.run_gathered(function) if is_sharded(module) else function()
 
@@ -100,14 +100,14 @@ def is_sharded(module: torch.nn.Module) -> bool:
 
 
 def full_parameters(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, whole float32 parameter), one after the other, tied ones once; all processes must do it together."""
+    """(name, whole float32 parameter), one at a time, tied ones once. A collective: all ranks must iterate."""
     for name, parameter in module.named_parameters():
         value = parameter.detach()
         yield name, value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def unsharded_copy(model: PreTrainedModel) -> PreTrainedModel:
-    """A plain model of the same weights, in the compute dtype of the sharded one; made by all processes together."""
+    """An unsharded model with the same weights, in the compute dtype of the sharded one. A collective."""
     with torch.device(model.device):
         copy = AutoModelForCausalLM.from_config(model.config, dtype=model.compute_dtype).requires_grad_(False)
     copy_parameters(model, copy)
@@ -116,10 +116,10 @@ def unsharded_copy(model: PreTrainedModel) -> PreTrainedModel:
 
 @torch.no_grad()
 def copy_parameters(model: torch.nn.Module, copy: torch.nn.Module) -> None:
-    """The weights of a sharded model into a plain one of the same parameters, by all processes together."""
-    own = dict(copy.named_parameters())
+    """Copy the weights of a sharded model into an unsharded one with the same parameters. A collective."""
+    targets = dict(copy.named_parameters())
     for name, value in full_parameters(model):
-        own[name].copy_(value)
+        targets[name].copy_(value)
 
 
 def clip_gradients(parameters: Iterable[torch.nn.Parameter], max_norm: float) -> torch.Tensor:

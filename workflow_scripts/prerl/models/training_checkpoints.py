@@ -1,8 +1,8 @@
 """What a training checkpoint holds: a transformers folder, AdamW moments by parameter name, progress; plain or sharded.
 
-Of a sharded model every process writes some of the parameters, whole, in files of its own, and reads its rows of all of
-them. So the folder is one that transformers and vLLM load, and any number of processes goes on from it; nothing is
-exported or gathered in one place.
+For a sharded model each rank writes some of the parameters, whole, to its own files, and reads its rows of all of them.
+So transformers and vLLM can load the folder, any number of ranks can resume from it, and nothing is gathered in one
+place.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def save_checkpoint(
     accelerator: Accelerator,
     critic: Any = None,
 ) -> None:
-    """Float32 weights, tokenizer, moments and progress as one sealed folder; all processes call it together.
+    """Float32 weights, tokenizer, moments and progress as one sealed folder; a collective.
 
     critic: a training.critic.Critic, whose weights and moments then lie beside the policy's. Raises FileError on a full
-    disk; what stood at `folder` is then as it was.
+    disk; `folder` is then unchanged.
     """
     tensors = {OPTIMIZER: named_moments(model, optimizer)}
     if critic is not None:
@@ -104,20 +104,22 @@ def write_part(
     Tensors are gathered one after the other; a process keeps in CPU memory only what it writes.
     """
     rank, ranks = accelerator.process_index, accelerator.num_processes
-    own = set(balanced_partition([value.numel() for _, value in named], ranks, equal_size=False)[rank] if named else [])
-    held = {}
+    chosen = set(
+        balanced_partition([value.numel() for _, value in named], ranks, equal_size=False)[rank] if named else []
+    )
+    written = {}
     for i, (name, value) in enumerate(named):
         whole = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
-        if i in own:
-            held[name] = whole.contiguous().cpu()
-    if not held:
+        if i in chosen:
+            written[name] = whole.contiguous().cpu()
+    if not written:
         return []
     if ranks > 1:
         path = path.with_name(f"{path.stem}-{rank + 1:05d}-of-{ranks:05d}{path.suffix}")
-    sizes = {name: value.nbytes for name, value in held.items()}
+    sizes = {name: value.nbytes for name, value in written.items()}
     with writing(path, sum(sizes.values())) as temporary:
         with safetensors_errors():
-            save_file(held, temporary, metadata={"format": "pt"})
+            save_file(written, temporary, metadata={"format": "pt"})
         entry = sealed(temporary)
         temporary.replace(path)
     return [(path.name, entry, sizes)]
@@ -149,7 +151,7 @@ def load_optimizer(
 ) -> None:
     """AdamW moments by parameter name; nothing to do where the checkpoint holds none (a fresh start).
 
-    Of a sharded model every process reads its own rows. Raises CheckpointError where the names do not fit the model.
+    Of a sharded model each rank reads its rows. Raises CheckpointError if the names do not fit the model.
     """
     parts = parts_of(file, [path.name for path in folder.iterdir()])
     if not parts:
@@ -173,8 +175,8 @@ def load_optimizer(
                         f"{path}: moments of {name} are of another shape than the model, a foreign checkpoint: {RERUN}"
                     )
                 state[key] = torch.zeros_like(parameter, requires_grad=False)
-                rows, own = own_rows(state[key])
-                own.copy_(moments[rows])
+                rows, part = local_rows(state[key])
+                part.copy_(moments[rows])
             if optimizer.param_groups[0]["fused"]:
                 state["step"] = state["step"].to(parameter.device)
             optimizer.state[parameter] = state
@@ -184,11 +186,11 @@ def load_optimizer(
         )
 
 
-def own_rows(tensor: torch.Tensor) -> tuple[slice, torch.Tensor]:
-    """Which rows of a tensor this process holds, and these: all of a plain tensor, fully_shard's chunk of a DTensor."""
+def local_rows(tensor: torch.Tensor) -> tuple[slice, torch.Tensor]:
+    """The rows of a tensor that this rank holds: all of a plain tensor, fully_shard's chunk of a DTensor."""
     if not isinstance(tensor, DTensor):
         return slice(None), tensor
     rows = -(-tensor.shape[0] // tensor.device_mesh.size())
     first = min(rows * tensor.device_mesh.get_local_rank(), tensor.shape[0])
-    own = tensor.to_local()
-    return slice(first, first + len(own)), own
+    local = tensor.to_local()
+    return slice(first, first + len(local)), local

@@ -1,7 +1,7 @@
 """Advantage estimators: GRPO's, RLOO, REINFORCE++, RLVR-Decomposed's PSR/NSR, GAE.
 
 Names are verl's (`algorithm.adv_estimator`). grpo, rloo and psr_nsr give a row one advantage; reinforce_plus_plus and
-gae give each token its own. The reward of a row is that of its last token, all other tokens have none.
+gae give each token one. A row's reward falls on its last token.
 
 Shapes: R rows (all samples of the batch); T tokens of the longest response. Values by token are lists of R tensors,
 [tokens of the row] each, on the CPU; sums run in float64, results are float32.
@@ -19,10 +19,10 @@ STD_EPSILON = 1e-6
 
 
 def group_advantages(rewards_R: torch.Tensor, groups_R: torch.Tensor, divide_by_std: bool) -> torch.Tensor:
-    """Reward minus the mean of its group, divided by the group's std (ddof 1) + 1e-6 where asked; float32 [R].
+    """Reward minus the mean of its group, divided by the group's std (ddof 1) + 1e-6 if asked; float32 [R].
 
     groups_R: int64 id of each row's prompt, any order. Rewards 1, 0, 0, 0 of one group give 0.75, -0.25, -0.25, -0.25,
-    and with std (0.5): 1.5, -0.5, -0.5, -0.5. A group whose rewards agree gets exact zeros. Raises ValueError on a
+    and with std (0.5): 1.5, -0.5, -0.5, -0.5. A group of equal rewards gets exact zeros. Raises ValueError on a
     group of one row and on a reward that is not finite. Source: core_algos.py compute_grpo_outcome_advantage; for the
     pre-train space verl/trainer/ppo/ray_trainer.py 1420-1453.
     """
@@ -60,17 +60,17 @@ def rloo_advantages(rewards_R: torch.Tensor, groups_R: torch.Tensor) -> torch.Te
 
 
 def psr_nsr_advantages(rewards_R: torch.Tensor, positive_advantage_weight: float) -> torch.Tensor:
-    """`positive_advantage_weight` for a right row, -1 for a wrong one, whatever the rest of its group; float32 [R].
+    """`positive_advantage_weight` for a right row, -1 for a wrong one, whatever its group; float32 [R].
 
     Rewards 1, 0 at weight 0.1 give 0.1, -1. Weight 0.1 is W-REINFORCE, 0 is NSR of RLVR-Decomposed (arXiv 2506.01347),
-    where right rows, of advantage 0 then, stay in the token mean. Source: that paper's code,
+    whose right rows, with advantage 0, stay in the token mean. Source: that paper's code,
     github.com/TianHongZXY/RLVR-Decomposed, core_algos.py compute_psr_nsr_outcome_advantage.
     """
     return torch.where(rewards_R > 0.5, positive_advantage_weight, -1.0)
 
 
 def reinforce_plus_plus_advantages(rewards_R: torch.Tensor, tokens_R: list[int], gamma: float) -> list[torch.Tensor]:
-    """Discounted return of each token, gamma^(tokens that follow) times the row's reward, whitened over the batch.
+    """Discounted return of each token, gamma^(number of later tokens) times the row's reward, whitened over the batch.
 
     Rewards 1, 0 of rows of 1 and 3 tokens: returns 1 and 0, 0, 0, mean 0.25, variance (ddof 1) 0.25, advantages 1.5 and
     -0.5, -0.5, -0.5. Source: arXiv 2501.03262, without its KL term; core_algos.py
@@ -99,19 +99,19 @@ def gae_advantages(
     for t in range(values_RT.shape[1] - 1, -1, -1):
         reward_R = rewards_R.double() * (lengths_R - 1 == t)
         delta_R = reward_R + gamma * next_value_R - values_RT[:, t]
-        inside_R = t < lengths_R  # beyond a row's end nothing is carried on
+        inside_R = t < lengths_R  # nothing is carried past the end of a row
         next_advantage_R = torch.where(inside_R, delta_R + gamma * lam * next_advantage_R, 0.0)
         next_value_R = torch.where(inside_R, values_RT[:, t], 0.0)
         advantages_RT[:, t] = next_advantage_R
     advantages = [row[:length] for row, length in zip(advantages_RT, lengths_R.tolist(), strict=True)]
-    returns = [(own + value.double().cpu()).float() for own, value in zip(advantages, values, strict=True)]
+    returns = [(advantage + value.double().cpu()).float() for advantage, value in zip(advantages, values, strict=True)]
     return whitened(advantages), returns
 
 
 def whitened(rows: list[torch.Tensor]) -> list[torch.Tensor]:
     """Minus the mean over all tokens of the batch, over their standard deviation (ddof 1); float32.
 
-    Zeros where all tokens agree or there are fewer than two.
+    Zeros if all tokens agree or there are fewer than two.
     """
     tokens_N = torch.cat(rows)
     if len(tokens_N) < 2:
@@ -123,7 +123,7 @@ def whitened(rows: list[torch.Tensor]) -> list[torch.Tensor]:
 def outcome_advantages(
     objective: Objective, rewards_R: torch.Tensor, groups_R: torch.Tensor, tokens_R: list[int]
 ) -> torch.Tensor | list[torch.Tensor]:
-    """Advantages of the estimators that need no critic: float32 [R], or a list by token. Raises as group_advantages."""
+    """Advantages by any estimator without a critic: float32 [R], or a list by token. Raises as group_advantages."""
     if objective.estimator == "rloo":
         return rloo_advantages(rewards_R, groups_R)
     if objective.estimator == "psr_nsr":
@@ -134,7 +134,7 @@ def outcome_advantages(
 
 
 def per_token(advantages: torch.Tensor | list[torch.Tensor], rows: list[int], tokens: list[int]) -> torch.Tensor:
-    """Advantages of the tokens of `rows`, flat [N], row after row. tokens: of each of these rows."""
+    """Advantage of each token of `rows`, flat [N], row after row. tokens: number of tokens of each of these rows."""
     if isinstance(advantages, list):
         return torch.cat([advantages[row] for row in rows])
     return advantages[rows].repeat_interleave(torch.tensor(tokens))

@@ -19,7 +19,7 @@ class Objective:
     dp_actor.py 1492-1503). advantage_std: divide by the group's standard deviation (official: RL yes, pre-train no).
     eos_in_mask: False leaves the closing EOS of finished answers out of the loss and of the token mean. token_mean:
     "official" (mean per micro-batch of verl's dynamic packing, weighted by its share of rows) or "global" (mean over
-    all counting tokens of the batch); max_tokens_per_micro_batch and ranks describe the official packing. clip_low,
+    all tokens in the loss); max_tokens_per_micro_batch and ranks describe the official packing. clip_low,
     clip_high: PPO's clip range. estimator: one of ESTIMATORS; advantage_std is grpo's, positive_advantage_weight
     psr_nsr's, gamma reinforce_plus_plus's and gae's, lam gae's.
     """

@@ -1,9 +1,9 @@
-"""Which rows are in the loss, and the weight of their tokens: the token mean, global or that of the official packing.
+"""Which rows are in the loss, and the weight of their tokens: a global token mean, or that of the official packing.
 
 The loss of an update is a weighted sum over response tokens,
     L = sum_rows w_row * sum_tokens surrogate(row, token),
-and the weights w_row hold the loss coefficient and the token mean. So a row with w_row A_row = 0 need not reach the
-model, and any split of the rows into micro-batches or ranks gives the same gradient.
+and the weights w_row hold the loss coefficient and the token mean. Hence a row with w_row A_row = 0 never reaches
+the model, and any split of the rows into micro-batches or ranks gives the same gradient.
 
 Shape: R rows (all samples of the batch).
 """
@@ -17,12 +17,11 @@ from prerl.objectives.objective import Objective
 
 
 def loss_rows(advantages: torch.Tensor | list[torch.Tensor], samples: str) -> torch.Tensor:
-    """Rows whose tokens stand in the token mean, bool [R]: all, advantage > 0, or advantage < 0.
+    """Rows whose tokens are in the loss and the token mean, bool [R]: all, advantage > 0, or advantage < 0.
 
-    A row whose tokens have an advantage each (a list of [tokens]) has no sign: ValueError unless samples is all.
-
-    "negative" is by advantage, not by wrongness: a wrong answer in an all-wrong group has advantage 0 and does not
-    count (verl/workers/actor/dp_actor.py 1230-1247 and 1460-1476).
+    PSR and NSR of the paper. "negative" refers to the advantage, not to the answer: a wrong answer in an all-wrong
+    group has advantage 0 and is left out (verl/workers/actor/dp_actor.py 1230-1247 and 1460-1476). Raises ValueError
+    for advantages by token, whose rows have no sign, unless samples is "all".
     """
     if samples == "all":
         return torch.ones(len(advantages), dtype=torch.bool)
@@ -32,27 +31,27 @@ def loss_rows(advantages: torch.Tensor | list[torch.Tensor], samples: str) -> to
 
 
 def row_weights(
-    tokens_R: torch.Tensor, counting_R: torch.Tensor, objective: Objective, lengths: list[int]
+    tokens_R: torch.Tensor, in_loss_R: torch.Tensor, objective: Objective, lengths: list[int]
 ) -> torch.Tensor:
-    """Weight of every token of a row in the loss, coefficient included, float64 [R]; 0 for rows that do not count.
+    """Weight of every token of a row in the loss, coefficient included, float64 [R]; 0 for rows outside the loss.
 
-    tokens_R: tokens in the loss mask of each row (int64). lengths: prompt + response tokens of each row, which verl
-    packs by in both spaces (dp_actor.py packs once for both losses). global: 1 / (all counting tokens). official:
-    within each micro-batch 1 / (its counting tokens) times its share of the rank's rows, averaged over ranks; a
-    micro-batch without a counting token gives nothing.
+    tokens_R: tokens in the loss mask of each row (int64). lengths: prompt + response tokens of each row: verl packs
+    by them in both spaces (dp_actor.py packs once for both losses). global: 1 / (all tokens in the loss). official:
+    within each micro-batch 1 / (its tokens in the loss) times its share of the rank's rows, averaged over ranks; a
+    micro-batch without a token in the loss contributes nothing.
     """
-    counting_tokens_R = tokens_R * counting_R
+    loss_tokens_R = tokens_R * in_loss_R
     if objective.token_mean == "global":
-        total = int(counting_tokens_R.sum())
-        return counting_R.double() * (objective.coefficient / max(total, 1))
+        total = int(loss_tokens_R.sum())
+        return in_loss_R.double() * (objective.coefficient / max(total, 1))
     weights_R = torch.zeros(len(lengths), dtype=torch.double)
     for rank in official_packing(lengths, objective.max_tokens_per_micro_batch, objective.ranks):
         rank_rows = sum(map(len, rank))
         for rows in rank:
-            total = int(counting_tokens_R[rows].sum())
+            total = int(loss_tokens_R[rows].sum())
             if total:
                 weights_R[rows] = objective.coefficient * len(rows) / rank_rows / total / objective.ranks
-    return weights_R * counting_R
+    return weights_R * in_loss_R
 
 
 def official_packing(lengths: list[int], max_tokens: int, ranks: int) -> list[list[list[int]]]:
@@ -60,7 +59,7 @@ def official_packing(lengths: list[int], max_tokens: int, ranks: int) -> list[li
 
     Rows go to ranks in equal numbers with balanced token sums (trainer.balance_batch), then each rank cuts its rows
     into k micro-batches of balanced token sums, k = the largest ceil(sum / max_tokens) over ranks
-    (verl/utils/seqlen_balancing.py rearrange_micro_batches). Raises ValueError where rows do not divide by ranks.
+    (verl/utils/seqlen_balancing.py rearrange_micro_batches). Raises ValueError if the rows do not divide by ranks.
     """
     if len(lengths) % ranks:
         raise ValueError(f"{len(lengths)} rows do not divide over token_mean ranks {ranks}: change one of them")

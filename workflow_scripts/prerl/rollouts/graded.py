@@ -61,18 +61,18 @@ def sample_and_grade(
     accelerator: Accelerator,
     clock: Clock,
 ) -> GradedRollouts:
-    """Sample len(seeds[i]) responses of prompt i and grade them; the prompts are shared out over the processes."""
+    """Sample len(seeds[i]) responses of prompt i and grade them; ranks share the prompts."""
     rank, ranks = accelerator.process_index, accelerator.num_processes
     share = range(rank, len(prompts), ranks)
-    own = sampler.generate([prompts[i] for i in share], [seeds[i] for i in share], settings)
+    sampled = sampler.generate([prompts[i] for i in share], [seeds[i] for i in share], settings)
     by_prompt: dict[int, list[Rollout]] = {i: [] for i in share}
-    for prompt, rollout in zip((i for i in share for _ in seeds[i]), own, strict=True):
+    for prompt, rollout in zip((i for i in share for _ in seeds[i]), sampled, strict=True):
         by_prompt[prompt].append(rollout)
     if ranks > 1:
         by_prompt = dict(gather_object(list(by_prompt.items())))
     clock.lap("seconds_sampling")
     rollouts = [rollout for i in range(len(prompts)) for rollout in by_prompt[i]]
-    groups = [i for i, own_seeds in enumerate(seeds) for _ in own_seeds]
+    groups = [i for i, prompt_seeds in enumerate(seeds) for _ in prompt_seeds]
     texts = tokenizer.batch_decode([rollout.token_ids for rollout in rollouts], skip_special_tokens=True)
     rewards = [hendrycks_reward(text, answers[i]) for text, i in zip(texts, groups, strict=True)]
     counter = ThoughtCounter.of(tokenizer)
@@ -89,7 +89,7 @@ def sample_and_grade(
 
 
 def update_metrics(graded: GradedRollouts) -> dict[str, float | int]:
-    """What the rollouts alone tell: rewards, solved prompts, lengths, entropy, thoughts, tokens sampled.
+    """Metrics of the rollouts alone: rewards, solved prompts, lengths, entropy, thoughts, tokens sampled.
 
     entropy_nats is minus the mean sampled log-prob, at temperature 1 an unbiased estimate of the mean token entropy.
     """

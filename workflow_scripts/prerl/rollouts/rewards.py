@@ -3,11 +3,11 @@ r"""The training reward: the last `\boxed{}` of an answer against the ground tru
 The rule is that of Hendrycks et al., "Measuring Mathematical Problem Solving With the MATH Dataset" (2103.03874,
 github.com/hendrycks/math, modeling/math_equivalence.py) in the form the official code scores with
 (verl/utils/reward_score/math.py: reward 1.0 if and only if is_equiv(content of the last box, ground truth)). The code
-is our own. Imports the standard library only: the trainer calls it in every update.
+is ours. Imports the standard library only: the trainer calls it in every update.
 
 Where the value differs from the official code, on purpose:
 - The last `\boxed` decides. The official code prefers a `\boxed ` written with a space to every later `\boxed{…}`.
-- `\fbox{…}` counts where no `\boxed` stands. The official code finds it, then fails its own assertion: reward 0.
+- `\fbox{…}` counts if there is no `\boxed`. The official code finds it, then fails an assertion: reward 0.
 Where it differs from Hendrycks' file, with the official code: a bare `%` stays, only `\%` is removed.
 The official code catches every exception; here the malformed inputs that raise there are named (`normalise_answer`
 returns None) and nothing is caught.
@@ -99,7 +99,9 @@ def normalise_answer(answer: str) -> str | None:
     without_unit = _without_unit(answer)
     if without_unit is None:
         return None
-    answer = without_unit.replace("\\%", "").replace("\\%", "")  # twice, as officially: removing one can form another
+    answer = without_unit.replace("\\%", "").replace(
+        "\\%", ""
+    )  # twice, as in the official code: removing one can form another
     answer = answer.replace(" .", " 0.").replace("{.", "{0.")
     if answer.startswith("."):
         answer = "0" + answer
@@ -119,7 +121,7 @@ def normalise_answer(answer: str) -> str | None:
 
 
 def is_equiv(answer: str, truth: str) -> bool:
-    """Whether the normal forms are equal; where one is malformed, whether the raw strings are (as officially)."""
+    """Whether the normal forms are equal; if one is malformed, whether the raw strings are (official too)."""
     normal_answer, normal_truth = normalise_answer(answer), normalise_answer(truth)
     if normal_answer is None or normal_truth is None:
         return answer == truth

@@ -1,6 +1,6 @@
-"""The embedded sampler: decoding with transformers on the trainer's own weights.
+"""The embedded sampler: decoding with transformers on the trainer's weights.
 
-Every token of a sample is drawn with uniforms of that sample's own seed, so a sample does not depend on what it is
+Every token of a sample is drawn with uniforms from that sample's seed, so a sample does not depend on what it is
 batched with (up to the last bits of the matrix products). `vllm_sampler` is the engine of the paper's scale.
 """
 
@@ -43,7 +43,7 @@ def draw_tokens(
 class GrowingLayer(DynamicLayer):
     """Keys and values [rows, heads, tokens, head width] of one layer, as views of buffers with room for more tokens.
 
-    transformers' own layer copies all it holds for every new token; this one does so every ROOM_TOKENS.
+    transformers' layer copies everything for every new token; this one only every ROOM_TOKENS.
     """
 
     ROOM_TOKENS = 4
@@ -81,10 +81,10 @@ class GrowingLayer(DynamicLayer):
 
 
 class TransformersSampler:
-    """Decoding with a key-value cache on the trainer's own model; finished rows leave the batch.
+    """Decoding with a key-value cache on the trainer's model; finished rows leave the batch.
 
-    Of a sharded model each process has a copy of its own, in the compute dtype: the processes decode unequally many
-    tokens, so they cannot gather weights together.
+    Of a sharded model each rank has an unsharded copy, in the compute dtype: ranks decode different numbers of tokens,
+    so they cannot gather weights together.
     """
 
     def __init__(self, model: PreTrainedModel, end_ids: list[int]) -> None:
@@ -92,7 +92,7 @@ class TransformersSampler:
         self.end_ids = torch.tensor(end_ids, device=model.device)
 
     def sync_weights(self, model: PreTrainedModel) -> None:
-        """Take the weights of a sharded model, by all processes together; those of any other are shared."""
+        """Take the weights of a sharded model (a collective); those of any other model are shared."""
         if is_sharded(model):
             copy_parameters(model, self.model)
         else:
@@ -200,10 +200,10 @@ def _prompt_batches(seeds: Sequence[Sequence[int]], batch_rows: int) -> list[lis
     """Consecutive prompts whose samples fill at most `batch_rows` rows; a prompt's samples stay together."""
     batches: list[list[int]] = []
     rows = batch_rows
-    for prompt, own in enumerate(seeds):
-        if rows + len(own) > batch_rows:
+    for prompt, prompt_seeds in enumerate(seeds):
+        if rows + len(prompt_seeds) > batch_rows:
             batches.append([])
             rows = 0
         batches[-1].append(prompt)
-        rows += len(own)
+        rows += len(prompt_seeds)
     return batches

@@ -1,7 +1,7 @@
-"""Rollouts by vLLM in the trainer's own process, one engine a rank, each on its rank's GPU (or the CPU).
+"""Rollouts by vLLM inside the trainer's process, one engine a rank, each on its rank's GPU (or the CPU).
 
 The trainer's weights are copied into the engine after each update. Between rollouts the engine sleeps: its key-value
-cache is given back to the GPU and its weights lie in host memory (vLLM's sleep level 1), so training has the GPU to
+cache is freed and its weights move to host memory (vLLM's sleep level 1), so training has the GPU to
 itself. Level 2 would drop the weights as well, but a validation and the next rollouts follow each other without an
 update in between. vLLM's CPU build takes the same calls and keeps its memory.
 """
@@ -34,7 +34,7 @@ SEED_MASK = (1 << 63) - 1
 
 
 def import_vllm():
-    """The vllm package, its environment set first. Raises UserError where it is not installed."""
+    """The vllm package, its environment set first. Raises UserError if it is not installed."""
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # it warns of each thing below that is meant so
     if not torch.cuda.is_available():
@@ -65,7 +65,7 @@ def folder_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
 class VllmSampler:
     """One vLLM engine without tensor parallelism; see `prerl.rollouts.engines.build_sampler` for the arguments.
 
-    Samples are requests of their own, each with its own seed; those of a prompt share its prefix in the cache. The same
+    Each sample is a request with a seed; those of a prompt share its prefix in the cache. The same
     seed gives the same random numbers whatever else is sampled, and so the same tokens as long as rounding, which
     depends on the batch, decides none. Under torchrun all ranks must build their engine and call sync_weights alike;
     generate is a matter of each rank alone, with any number of prompts.
@@ -156,7 +156,11 @@ class VllmSampler:
             return []
         self._wake("weights", "kv_cache")
         outputs = self.engine.generate(
-            [{"prompt_token_ids": prompt} for prompt, own in zip(prompts, seeds, strict=True) for _ in own],
+            [
+                {"prompt_token_ids": prompt}
+                for prompt, prompt_seeds in zip(prompts, seeds, strict=True)
+                for _ in prompt_seeds
+            ],
             [
                 SamplingParams(
                     temperature=settings.temperature,
@@ -168,8 +172,8 @@ class VllmSampler:
                     flat_logprobs=True,
                     detokenize=False,
                 )
-                for own in seeds
-                for seed in own
+                for prompt_seeds in seeds
+                for seed in prompt_seeds
             ],
             use_tqdm=False,
         )

@@ -73,7 +73,7 @@ def build_learner(
 def build_critic(
     settings: TrainSettings, policy: PreTrainedModel, accelerator: Accelerator, folder: Path | None
 ) -> Critic | None:
-    """PPO's critic: it starts from the phase's starting policy, or goes on from the checkpoint in `folder`."""
+    """PPO's critic: it starts from the phase's starting policy, or resumes from the checkpoint in `folder`."""
     s = settings
     if s.critic is None:
         return None

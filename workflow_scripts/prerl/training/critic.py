@@ -1,4 +1,4 @@
-"""The critic of PPO: a transformer of its own with a scalar head, its AdamW, its update and its place in a checkpoint.
+"""PPO's critic: a second transformer with a scalar head, its AdamW, its update and its place in a checkpoint.
 
 V is the value of a state, prompt and the response so far: it is read from the hidden state that predicts the next
 response token (verl/workers/critic/dp_critic.py _forward_micro_batch). Shapes: R rows, N tokens of a micro-batch.
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from prerl.config.training import CriticSettings
 from prerl.models import checkpoints
-from prerl.models.batching import NO_ROWS, own_micro_batches, score_rows
+from prerl.models.batching import NO_ROWS, rank_micro_batches, score_rows
 from prerl.models.logprobs import response_hidden
 from prerl.models.sharding import clip_gradients, gathered, prepare
 from prerl.models.training_checkpoints import load_critic, load_optimizer
@@ -72,8 +72,8 @@ def explained_variance(values: list[torch.Tensor], returns: list[torch.Tensor]) 
 class Critic:
     """Value model and AdamW of one training job.
 
-    policy: where the transformer is copied from, on the CPU, not yet sharded. folder: the checkpoint of this run to go
-    on from; CheckpointError where it does not fit.
+    policy: where the transformer is copied from, on the CPU, not yet sharded. folder: the checkpoint of this run to
+    resume from; CheckpointError if it does not fit.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class Critic:
         model.train()
         self.optimizer.zero_grad(set_to_none=False)
         total = torch.zeros((), dtype=torch.double)
-        for rows in own_micro_batches(model, accelerator, contexts, responses, self.micro_batch_tokens):
+        for rows in rank_micro_batches(model, accelerator, contexts, responses, self.micro_batch_tokens):
             if not rows:
                 self._values(*NO_ROWS).sum().mul(0.0).backward()
                 continue

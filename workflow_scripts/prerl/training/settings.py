@@ -1,4 +1,4 @@
-"""What a training job is told, and the digests that say whether a state on disk belongs to it."""
+"""The settings of a training job, and the digests that decide whether a state on disk belongs to it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ValidationSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Everything a training job is told (JSON of rule train_policy).
+    """Settings of a training job (JSON of rule train_policy).
 
     first_update, last_update: of the whole chain of phases, counted from 1. kept_updates: those whose checkpoint is an
     output; optimizer_updates: those of them that hold the AdamW moments. optimizer: `keep` or `fresh` moments at the

@@ -1,7 +1,7 @@
-"""The state folder of a training job: checkpoints and records of its updates, from which it goes on and publishes.
+"""The state folder of a training job: checkpoints and records of its updates, from which it resumes and publishes.
 
-The folder is no output of the workflow, so a failed or killed job loses nothing of it. All writes are atomic, one
-process at a time may write, and a damaged checkpoint costs the updates since the one before it.
+The folder is not an output of the workflow, so a failed or killed job keeps it. Writes are atomic, one process at a
+time may write, and a damaged checkpoint costs the updates since the previous one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from prerl.training.settings import TrainSettings, fingerprint, validation_key
 class TrainingState:
     """State of one run under `root`, in a folder named by all that decides its trajectory (`fingerprint`).
 
-    update: the last update that stands whole; settings.first_update - 1 where nothing does. Of several processes the
-    `main` one comes first: it alone locks `root`, repairs and writes. Raises FolderInUseError where another job has it.
+    update: the last complete update; settings.first_update - 1 if there is none. Of several ranks `main` comes first:
+    it alone locks `root`, repairs and writes. Raises FolderInUseError if another job holds it.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class TrainingState:
         return self.records[kind] / f"update{update:06d}.json"
 
     def _repair(self) -> None:
-        """Remove what killed writers left and each damaged checkpoint that the resume point needs, and say so.
+        """Delete leftovers of killed writers and each damaged checkpoint that the resume point needs, and print which.
 
         An OSError while reading (a file server that fails for a moment) ends the job and removes nothing.
         """
@@ -82,17 +82,17 @@ class TrainingState:
             update = self._resume_point()
         if update < before:
             source = f"the checkpoint of update {update}" if update >= s.first_update else "the start of the phase"
-            print(f"Going on from {source}: updates {update + 1} to {before} are done again", flush=True)
+            print(f"Resuming from {source}: updates {update + 1} to {before} are done again", flush=True)
 
     def _verify(self, update: int) -> None:
         """Raises CheckpointError where the checkpoint of `update` is damaged or of another run."""
         remedy = "the checkpoint is removed"
         folder = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
         file = folder / checkpoints.PROGRESS
-        found, own = json.loads(file.read_text()) if file.is_file() else None, self._progress(update)
-        if found != own:
+        found, expected = json.loads(file.read_text()) if file.is_file() else None, self._progress(update)
+        if found != expected:
             raise checkpoints.CheckpointError(
-                f"{folder} is of another run ({checkpoints.PROGRESS} holds {found}, not {own}): {remedy}"
+                f"{folder} is of another run ({checkpoints.PROGRESS} holds {found}, not {expected}): {remedy}"
             )
 
     def _progress(self, update: int) -> dict:
@@ -100,7 +100,7 @@ class TrainingState:
         return {"update": update, "seed": self.settings.seed, "run": self.run}
 
     def _resume_point(self) -> int:
-        """Latest update whose checkpoint stands and up to which every kept checkpoint, metric and validation stands."""
+        """Latest update with a checkpoint, up to which every kept checkpoint, metric and validation is there."""
         s = self.settings
         for update in range(s.last_update, s.first_update - 1, -1):
             done = range(s.first_update, update + 1)
@@ -132,13 +132,13 @@ class TrainingState:
         write_json(self.record(kind, update), value)
 
     def write_progress(self, update: int) -> None:
-        """Say how far the run is, for whoever waits (show_progress)."""
+        """Record how far the run is (for show_progress)."""
         s = self.settings
         progress = {"update": update, "first_update": s.first_update, "updates": s.last_update}
         write_json(self.root / checkpoints.PROGRESS, progress)
 
     def save(self, update: int, learner: Learner, accelerator: Accelerator) -> None:
-        """Checkpoint of `update`, by all processes; of those before it that nothing names only the last stays.
+        """Checkpoint of `update`, a collective; of earlier ones that nothing refers to only the last is kept.
 
         Later ones are of a trajectory that this one replaces and go first: they can be neither resumed from nor evict
         this one's predecessor.
@@ -175,7 +175,7 @@ class TrainingState:
             write_parquet(output / f"{kind}.parquet", table_of(rows))
         manifests = {}
         for update in s.kept_updates:
-            remedy = "start the job again, it makes this checkpoint anew"
+            remedy = "start the job again, it makes this checkpoint again"
             source = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
             names = {path.name for path in source.iterdir()} - {checkpoints.MANIFEST}
             private = [checkpoints.CRITIC, checkpoints.CRITIC_OPTIMIZER]

@@ -1,8 +1,8 @@
-"""A long job in slices: it saves and ends by itself before SLURM's time limit, or when SIGTERM tells it to.
+"""A long job in slices: it checkpoints and exits before SLURM's time limit, or on SIGTERM.
 
-It then ends with a code that is not 0, so that Snakemake's `retries` start it again and it goes on where it stopped.
+Its exit code is then not 0, so Snakemake's `retries` start it again and it resumes where it stopped.
 SIGTERM comes from scancel and from a preemption, KillWait (30 s by default) before SIGKILL: an update that takes longer
-is lost and the next attempt goes on from the last checkpoint.
+is lost and the next attempt resumes from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class Slice:
 
     def __init__(self, end_s: float | None) -> None:
         self.end_s = end_s
-        self.told = False
+        self.signalled = False
         self.longest_s = 0.0
         self.last_s = time.time()
-        signal.signal(signal.SIGTERM, self._tell)
+        signal.signal(signal.SIGTERM, self._note_signal)
 
-    def _tell(self, _number: int, _frame: object) -> None:
-        self.told = True
+    def _note_signal(self, _number: int, _frame: object) -> None:
+        self.signalled = True
 
     def should_stop(self) -> bool:
         """Whether to save and end now; to be asked after every update.
@@ -61,12 +61,12 @@ class Slice:
         now_s = time.time()
         self.longest_s = max(self.longest_s, now_s - self.last_s)
         self.last_s = now_s
-        return self.told or (self.end_s is not None and now_s + 2 * self.longest_s + MARGIN_S > self.end_s)
+        return self.signalled or (self.end_s is not None and now_s + 2 * self.longest_s + MARGIN_S > self.end_s)
 
     def end(self, update: int, last_update: int) -> None:
         """End the process after the checkpoint of `update`: by the signal if one came, otherwise by UserError."""
-        where = f"update {update} of {last_update} is saved, the next attempt goes on from there"
-        if self.told:
+        where = f"update {update} of {last_update} is saved, the next attempt resumes there"
+        if self.signalled:
             print(f"SIGTERM: {where}", flush=True)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.kill(os.getpid(), signal.SIGTERM)

@@ -1,9 +1,9 @@
-"""The trainer: one loop for every method, both spaces and both scales.
+"""The trainer: one loop for every method, both spaces and all scales.
 
-An update samples responses, grades them, scores the rows whose advantage counts in the phase's space, and takes one
+An update samples responses, grades them, scores the rows that the loss needs in the phase's space, and takes one
 strictly on-policy AdamW step (official: batch = mini-batch, so the PPO ratio is 1). Randomness is a function of (seed,
-update, prompt, sample) only, so resuming or handing over needs no generator state. State is written to a folder that is
-no output of the workflow; the named outputs appear when the last update is done.
+update, prompt, sample) only, so resuming or handing over needs no generator state. State goes to a folder that is not
+an output of the workflow; the outputs appear after the last update.
 """
 
 from __future__ import annotations

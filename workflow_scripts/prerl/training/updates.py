@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator
 from transformers import PreTrainedModel
 
-from prerl.models.batching import NO_ROWS, own_micro_batches, row_logprobs
+from prerl.models.batching import NO_ROWS, rank_micro_batches, row_logprobs
 from prerl.models.logprobs import response_logprobs
 from prerl.models.sharding import clip_gradients
 from prerl.objectives import spaces
@@ -52,15 +52,15 @@ def policy_update(
 
     advantages: one a row, [R], or one a token, a list of R tensors. Rows with weight or advantage 0 never reach the
     model. Without any other row the gradient is zero and the optimizer still steps, as the official code does (weight
-    decay and the decay of the moments go on). Processes share the rows, their gradients are summed. Raises
+    decay and the decay of the moments continue). Ranks share the rows and sum their gradients. Raises
     FloatingPointError on a gradient, and so on a loss, that is not finite, before the weights change.
     """
-    counting = (weights_R != 0) & nonzero_rows(advantages)
-    rows = [row for row in counting.nonzero()[:, 0].tolist() if responses[row]]
+    in_loss = (weights_R != 0) & nonzero_rows(advantages)
+    rows = [row for row in in_loss.nonzero()[:, 0].tolist() if responses[row]]
     model.train()
     optimizer.zero_grad(set_to_none=False)
     totals = torch.zeros(3, dtype=torch.double)  # loss, clipped tokens, tokens
-    for chosen in own_micro_batches(model, accelerator, contexts, responses, micro_batch_tokens, rows):
+    for chosen in rank_micro_batches(model, accelerator, contexts, responses, micro_batch_tokens, rows):
         if not chosen:
             response_logprobs(model, *NO_ROWS).sum().mul(0.0).backward()
             continue
@@ -125,7 +125,7 @@ def measure_spaces(
         for contexts in (spaces.contexts(space, prompts, prefix_id) for space in spaces.SPACES)
     )
     gaps_N = torch.cat(
-        [(own - torch.tensor(graded.rollouts[row].logprobs)).abs() for row, own in zip(rows, logp_yx, strict=True)]
+        [(logp - torch.tensor(graded.rollouts[row].logprobs)).abs() for row, logp in zip(rows, logp_yx, strict=True)]
     )
     result: dict[str, float | None] = {"gap_mean": gaps_N.mean().item(), "gap_max": gaps_N.max().item()}
     for name, right in (("right", True), ("wrong", False)):
