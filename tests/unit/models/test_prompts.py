@@ -11,6 +11,16 @@ from prerl.data.miniature import build_tokenizer
 from prerl.models.base_model import check_base_model
 from prerl.models.prompts import PromptError, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
 
+
+def prompt_settings(system, enable_thinking, max_prompt_tokens):
+    return PromptSettings(
+        system=system,
+        enable_thinking=enable_thinking,
+        prefix_token="<|im_start|>",
+        max_prompt_tokens=max_prompt_tokens,
+    )
+
+
 QWEN = Path(__file__).parents[4] / "shared" / "data" / "qwen_tokenizer"
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 SETTINGS = PromptSettings(system=SYSTEM, enable_thinking=False, prefix_token="<|im_start|>", max_prompt_tokens=1024)
@@ -44,12 +54,12 @@ def test_no_special_token_is_doubled(qwen):
 
 
 def test_the_empty_think_block_belongs_to_x_only_without_thinking(qwen):
-    thinking = PromptSettings(SYSTEM, True, "<|im_start|>", 1024)
+    thinking = prompt_settings(SYSTEM, True, 1024)
     assert encode_prompts(qwen, ["What is 1+1?"], thinking) == [GOLDEN[:-4]]
 
 
 def test_without_a_system_message_there_is_no_system_turn(qwen):
-    settings = PromptSettings(None, False, "<|im_start|>", 1024)
+    settings = prompt_settings(None, False, 1024)
     assert encode_prompts(qwen, ["What is 1+1?"], settings) == [GOLDEN[20:]]
 
 
@@ -72,7 +82,7 @@ def test_an_unknown_prefix_is_refused_by_the_word_tokenizer(words, prefix):
 
 @pytest.mark.parametrize("longest", [1, 4, 38, 39, 40])
 def test_truncation_is_on_the_left_and_said(qwen, longest, capsys):
-    settings = PromptSettings(SYSTEM, False, "<|im_start|>", longest)
+    settings = prompt_settings(SYSTEM, False, longest)
     short, long = encode_prompts(qwen, ["What is 1+1?", "What is 1+1? " * 50], settings)
     assert short == GOLDEN[-longest:] and len(long) == longest
     assert long[-min(longest, 9) :] == GOLDEN[-min(longest, 9) :]  # the opened assistant turn stays
@@ -115,7 +125,7 @@ def test_end_tokens_are_eos_and_those_of_the_generation_config(tmp_path, named, 
 
 @pytest.mark.parametrize("thinking", [True, False])
 def test_the_miniatures_template(words, thinking):
-    settings = PromptSettings(None, thinking, "<|im_start|>", 64)
+    settings = prompt_settings(None, thinking, 64)
     (ids,) = encode_prompts(words, ["3+4*2"], settings)
     expected = [
         "<|im_start|>",
@@ -137,13 +147,13 @@ def test_the_miniatures_template(words, thinking):
 
 
 def test_the_miniatures_template_has_a_system_turn_where_asked(words):
-    (ids,) = encode_prompts(words, ["1"], PromptSettings("2", True, "<|im_start|>", 64))
+    (ids,) = encode_prompts(words, ["1"], prompt_settings("2", True, 64))
     assert words.convert_ids_to_tokens(ids)[:5] == ["<|im_start|>", "system", "\n", "2", "<|im_end|>"]
 
 
 def test_a_saved_and_loaded_miniature_tokenizer_gives_the_same_prompts(words, tmp_path):
     words.save_pretrained(tmp_path)
-    settings = PromptSettings(None, False, "<|im_start|>", 64)
+    settings = prompt_settings(None, False, 64)
     problems = ["3+4*2", "9-8-7"]
     assert encode_prompts(load_tokenizer(tmp_path), problems, settings) == encode_prompts(words, problems, settings)
 
