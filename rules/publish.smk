@@ -27,6 +27,7 @@ def publish_settings():
         alignment=BASES,
         methods={
             name: {
+                **{key: value for key, value in SCALE["methods"].get(name, {}).items() if key != "phases"},  # its look
                 "parent": method.parent,
                 "first_update": method.first_update,
                 "last_update": method.last_update,

@@ -8,21 +8,24 @@ from matplotlib.ticker import StrMethodFormatter
 
 from prerl.core.errors import run_main
 from prerl.core.statistics import Interval, cluster_bootstrap_mean
-from prerl.publishing import plotting
+from prerl.publishing import paper, plotting
 from prerl.publishing.inputs import FIGURE, read_job
+from prerl.publishing.labels import BLACK, BLUE, GREY, ORANGE, VERMILLION
 
 OUTCOMES = {
-    "right": (True, {"color": plotting.BLUE, "linestyle": "-", "marker": "o"}),
-    "wrong": (False, {"color": plotting.VERMILLION, "linestyle": "--", "marker": "^"}),
+    "right": (True, {"color": BLUE, "linestyle": "-", "marker": "o"}),
+    "wrong": (False, {"color": VERMILLION, "linestyle": "--", "marker": "^"}),
 }
 PARTNERS = {  # what ∇log P(y) is compared with: column prefix and line style
-    "same y, x": ("", {"color": plotting.BLACK, "linestyle": "-", "marker": "o"}),
-    "same y, other x": ("other_x_", {"color": plotting.ORANGE, "linestyle": "--", "marker": "^"}),
-    "other y, other x": ("other_xy_", {"color": plotting.BLUE, "linestyle": ":", "marker": "s"}),
+    "same y, x": ("", {"color": BLACK, "linestyle": "-", "marker": "o"}),
+    "same y, other x": ("other_x_", {"color": ORANGE, "linestyle": "--", "marker": "^"}),
+    "other y, other x": ("other_xy_", {"color": BLUE, "linestyle": ":", "marker": "s"}),
 }
-# Qwen3-4B, AMC23, 400 rollouts, by notes that quote the paper; whether of summed or mean log-probs is not known. In the
-# order of ours: mean; min, max; negative.
-PAPER_INNER = "paper (B): +9.23; +0.94, +46.18; 0 %"
+# in the order of ours: mean; least, most; negative
+PAPER_INNER = (
+    f"paper ({paper.GRADE}): {paper.INNER_MEAN:+.2f}; {paper.INNER_LEAST:+.2f}, {paper.INNER_MOST:+.2f}; "
+    f"{paper.NEGATIVE_PERCENT} %"
+)
 ROLLOUT_KEYS = ["seed", "benchmark", "question", "sample"]
 
 
@@ -51,7 +54,7 @@ def entropy_bins(rows: pd.DataFrame) -> pd.Series:
 def outline(axes: Axes, data: pd.Series, edges: np.ndarray, weights: np.ndarray, style: dict, label: str) -> None:
     """Outline of one weighted histogram with a line as its legend entry (an empty label gives none)."""
     color, linestyle = style["color"], style["linestyle"]
-    axes.hist(data, edges, weights=weights, histtype="step", color=color, linestyle=linestyle, linewidth=1.2)
+    axes.hist(data, list(edges), weights=weights, histtype="step", color=color, linestyle=linestyle, linewidth=1.2)
     if label:
         axes.plot([], [], color=color, linestyle=linestyle, label=label)
 
@@ -102,7 +105,7 @@ def histograms(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 0.5, high + 0.5, 41)
     for name, data in values.items():
         outline(axes, data, edges, np.ones(len(data)), PARTNERS[name][1], "")
-    axes.axvline(0, color=plotting.GREY, linewidth=0.7)
+    axes.axvline(0, color=GREY, linewidth=0.7)
 
 
 def negative_share(axes: Axes, rows: pd.DataFrame, confidence: float) -> None:
@@ -147,7 +150,7 @@ def scatter(block: SubFigure, axes: Axes, tokens: pd.DataFrame) -> None:
         both["logp_yx"], both["logp_y"], gridsize=32, bins="log", cmap="cividis", mincnt=1, linewidths=0.1,
         extent=(low, 0, low, 0),
     )  # fmt: skip
-    axes.plot([low, 0], [low, 0], color=plotting.VERMILLION, linewidth=0.8, linestyle="--")
+    axes.plot([low, 0], [low, 0], color=VERMILLION, linewidth=0.8, linestyle="--")
     axes.set_xlim(low, -0.02 * low)
     axes.set_ylim(low, -0.02 * low)
     axes.set_title("Log-probability of each token (nats)")

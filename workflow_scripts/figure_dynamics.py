@@ -7,6 +7,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
 from prerl.publishing.inputs import FIGURE, read_job
+from prerl.publishing.labels import GREY, label, style
 
 METHODS = ("grpo", "dsrl")
 PANELS = {
@@ -24,11 +25,8 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
         for method in METHODS:
             if method in settings["methods"]:
                 table = factor * results.curve(curves, settings, method, name)
-                label = results.label(settings, method)
-                plotting.band(axes, table, plotting.STYLES[method], label, settings["confidence"])
-        axes.axvline(
-            settings["switch_update"] + 0.5, color=plotting.GREY, linestyle=":", linewidth=1, label="DSRL's switch"
-        )
+                plotting.band(axes, table, style(settings, method), label(settings, method), settings["confidence"])
+        axes.axvline(settings["switch_update"] + 0.5, color=GREY, linestyle=":", linewidth=1, label="DSRL's switch")
         axes.set_title(title)
         axes.set_xlabel("Update")
         axes.set_ylim(bottom=0)

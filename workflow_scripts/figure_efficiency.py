@@ -8,6 +8,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
 from prerl.publishing.inputs import FIGURE, read_job
+from prerl.publishing.labels import GREY, label, style
 
 METHODS = ("grpo", "dsrl")
 COSTS = {
@@ -37,11 +38,10 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
             if cost is not None:
                 names, unit = cost
                 x = (cumulative(curves, settings, method, names).mean(axis=1) / unit).loc[accuracy.index]
-            label = results.label(settings, method)
-            plotting.band(axes, accuracy, plotting.STYLES[method], label, settings["confidence"], x)
+            plotting.band(axes, accuracy, style(settings, method), label(settings, method), settings["confidence"], x)
         axes.set_xlabel(title)
         axes.set_ylim(bottom=0)
-    panels[0].axvline(settings["switch_update"], color=plotting.GREY, linestyle=":", linewidth=1, label="DSRL's switch")
+    panels[0].axvline(settings["switch_update"], color=GREY, linestyle=":", linewidth=1, label="DSRL's switch")
     panels[0].set_ylabel("Validation accuracy (%)")
     panels[0].legend(loc="lower right")
 

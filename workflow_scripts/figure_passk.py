@@ -11,6 +11,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
 from prerl.publishing.inputs import FIGURE, read_job
+from prerl.publishing.labels import label, style
 
 METHODS = (BASE, "grpo", "nsr_prerl", "dsrl", "nsr_rl_warmup")
 PANELS_PER_ROW = 5
@@ -39,7 +40,7 @@ def draw(block: SubFigure, scores: pd.DataFrame, settings: dict) -> None:
             update = results.end_update(settings, method)
             rows = results.pass_at_k(scores, settings, method, update, benchmark)
             table = 100 * rows.pivot(index="k", columns="seed", values="value")
-            plotting.band(axes, table, plotting.STYLES[method], results.label(settings, method), settings["confidence"])
+            plotting.band(axes, table, style(settings, method), label(settings, method), settings["confidence"])
         axes.set_xscale("log", base=2)
         axes.set_xticks(table.index, [str(k) for k in table.index])
         axes.xaxis.set_minor_locator(NullLocator())

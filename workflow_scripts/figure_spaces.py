@@ -8,6 +8,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import plotting
 from prerl.publishing.inputs import FIGURE, read_job
+from prerl.publishing.labels import BLACK, BLUE, label, line
 
 COLUMNS = {
     "All samples": ("grpo", "prerl"),
@@ -20,7 +21,7 @@ ROWS = {
     "log π(y|x) of right samples\n(nats per token)": ("train", "logp_yx_right", "", 1.0),
     "log π(y|x) of wrong samples\n(nats per token)": ("train", "logp_yx_wrong", "", 1.0),
 }
-STYLES = (plotting.STYLES["grpo"], plotting.STYLES["prerl"])
+STYLES = (line(BLACK, "-", "ring"), line(BLUE, "--", "^"))  # post-train space, pre-train space
 
 
 def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
@@ -32,7 +33,7 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
             for method, style in zip(methods, STYLES, strict=True):
                 if method in settings["methods"]:
                     table = factor * results.curve(curves, settings, method, name, kind, benchmark)
-                    plotting.band(axes, table, style, results.label(settings, method), settings["confidence"])
+                    plotting.band(axes, table, style, label(settings, method), settings["confidence"])
     for axes, title in zip(grid[0], COLUMNS, strict=True):
         axes.set_title(title)
         if axes.has_data():

@@ -9,6 +9,7 @@ from prerl.evaluation import results
 from prerl.evaluation.results import NotMeasured
 from prerl.publishing import plotting
 from prerl.publishing.inputs import FIGURE, read_job
+from prerl.publishing.labels import label, style
 
 THOUGHTS = ("reflections", "transitions")
 
@@ -23,7 +24,7 @@ def policies(settings: dict) -> list[tuple[str, int, str]]:
         except NotMeasured:
             continue
         if (method, at) not in [(m, u) for m, u, _ in shown]:
-            shown.append((method, at, f"{results.label(settings, method)} @{at}"))
+            shown.append((method, at, f"{label(settings, method)} @{at}"))
     return shown
 
 
@@ -37,7 +38,7 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
         for index, thought in enumerate(THOUGHTS):
             count = results.per_answer(rows, thought)
             for axes, values in ((panels[index], count), (panels[index + 2], 1000 * count / tokens)):
-                plotting.mean_point(axes, x, values, plotting.STYLES[method], settings["confidence"])
+                plotting.mean_point(axes, x, values, style(settings, method), settings["confidence"])
     titles = [f"{thought.capitalize()}\nper {unit}" for unit in ("answer", "1,000 tokens") for thought in THOUGHTS]
     for axes, title in zip(panels, titles, strict=True):
         axes.set_title(title)

@@ -6,11 +6,11 @@ from matplotlib.figure import SubFigure
 from prerl.core.constants import BASE
 from prerl.core.errors import run_main
 from prerl.evaluation import results
-from prerl.evaluation.results import SWEEP_BEST
-from prerl.publishing import plotting
+from prerl.publishing import paper, plotting
 from prerl.publishing.inputs import FIGURE, read_job
+from prerl.publishing.labels import BLACK, label, style
 
-GRPO_LINE = {"color": plotting.BLACK, "linestyle": ":", "linewidth": 0.9}
+GRPO_LINE = {"color": BLACK, "linestyle": ":", "linewidth": 0.9}
 
 
 def sweep(questions: pd.DataFrame, settings: dict, benchmarks: list[str]) -> pd.DataFrame:
@@ -26,13 +26,14 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
     """Accuracy against S, for the main and (where there are any) the out-of-distribution benchmarks."""
     groups = {"Main benchmarks": settings["main_benchmarks"], "Out of distribution": settings["ood_benchmarks"]}
     groups = {name: benchmarks for name, benchmarks in groups.items() if benchmarks}
+    swept = settings["warmup"]["method"]
     panels = block.subplots(1, len(groups), squeeze=False)[0]
     for axes, (name, benchmarks) in zip(panels, groups.items(), strict=True):
         table = sweep(questions, settings, benchmarks)
-        axes.axvspan(*SWEEP_BEST, color="#EEEEEE", linewidth=0, zorder=0)
+        axes.axvspan(*paper.WARMUP_BEST, color="#EEEEEE", linewidth=0, zorder=0)
         if 0 in table.index:
             axes.axhline(table.loc[0].mean(), **GRPO_LINE)
-        plotting.band(axes, table, plotting.STYLES["dsrl"], "DSRL", settings["confidence"])
+        plotting.band(axes, table, style(settings, swept), label(settings, swept), settings["confidence"])
         axes.set_title(f"{name} ({', '.join(benchmarks)})", fontsize=6.5)
         axes.set_xticks(table.index)
         margin = 0.04 * max(table.index.max(), 1)

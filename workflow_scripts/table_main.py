@@ -9,6 +9,7 @@ from prerl.evaluation import results
 from prerl.evaluation.contrasts import REFERENCE
 from prerl.publishing import tables
 from prerl.publishing.inputs import TABLE, read_job
+from prerl.publishing.labels import label
 
 
 def grader_cells(rows: pd.DataFrame, settings: dict) -> dict:
@@ -32,7 +33,7 @@ def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame]
             update = results.end_update(settings, method)
             for benchmark, names in tables.benchmark_sets(settings, with_ood=True).items():
                 rows = results.evaluated(questions[model], settings, method, update, names)
-                cells = {"model": model, "method": results.label(settings, method), "update": update}
+                cells = {"model": model, "method": label(settings, method), "update": update}
                 cells |= {"benchmark": benchmark} | tables.accuracy_cells(rows, settings) | grader_cells(rows, settings)
                 if method != REFERENCE and REFERENCE in settings["methods"]:
                     cells |= tables.difference_cells(contrasts[model], method, REFERENCE, benchmark)

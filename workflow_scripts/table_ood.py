@@ -8,6 +8,7 @@ from prerl.evaluation import results
 from prerl.evaluation.contrasts import REFERENCE
 from prerl.publishing import tables
 from prerl.publishing.inputs import TABLE, read_job
+from prerl.publishing.labels import label
 
 REFERENCES = (BASE, REFERENCE)
 PAPER_NOTE = (
@@ -27,7 +28,7 @@ def build(answers: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame], 
             update = results.end_update(settings, method)
             for benchmark, names in selections.items():
                 rows = results.evaluated(answers[model], settings, method, update, names)
-                cells = {"model": model, "method": results.label(settings, method), "update": update}
+                cells = {"model": model, "method": label(settings, method), "update": update}
                 cells |= {"benchmark": benchmark, "grader": graders.get(benchmark, "")}
                 cells |= tables.accuracy_cells(rows, settings)
                 for reference in REFERENCES:

@@ -6,6 +6,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import tables
 from prerl.publishing.inputs import TABLE, read_job
+from prerl.publishing.labels import label
 
 METHODS = ("grpo", "nsr_rl_warmup", "dsrl")
 REFERENCES = ("grpo", "nsr_rl_warmup")
@@ -22,7 +23,7 @@ def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame]
             for method in methods:
                 update = results.end_update(settings, method)
                 rows = results.evaluated(questions[model], settings, method, update, names)
-                cells = {"model": model, "method": results.label(settings, method), "benchmark": benchmark}
+                cells = {"model": model, "method": label(settings, method), "benchmark": benchmark}
                 cells |= tables.accuracy_cells(rows, settings)
                 for reference in REFERENCES[: METHODS.index(method)]:
                     if reference in methods:

@@ -181,9 +181,9 @@ def parity(shape: Shape, precision: str) -> list[list[str]]:
 
 def vllm_parity(job: Pass) -> list[list[str]]:
     """The sampler's gap to the trainer, of the first weights and after an update; nothing where there is no vllm."""
+    from prerl.config.rollouts import EngineSettings, SamplingSettings
     from prerl.core.errors import UserError
     from prerl.rollouts.engines import build_sampler
-    from prerl.rollouts.interface import EngineSettings, SamplingSettings
 
     sampling = SamplingSettings(1.0, 1.0, job.case.answer_tokens, 64)
     tokens = job.case.prompt_tokens + job.case.answer_tokens

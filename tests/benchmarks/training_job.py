@@ -12,7 +12,9 @@ import harness
 import pyarrow as pa
 import torch
 
+from prerl.config.key import select
 from prerl.config.prompt import PromptSettings
+from prerl.config.training import UpdateSettings
 from prerl.core.files import write_parquet
 from prerl.data.corpus import problem_set
 from prerl.data.miniature import build_model, build_tokenizer, save_model
@@ -52,7 +54,6 @@ def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Tr
     block = harness.miniature()
     sampling = {key: block["rollouts"][key] for key in ("temperature", "top_p", "batch_rows")}
     sampling["max_new_tokens"] = NEW_TOKENS
-    outside = ("updates", "eos_in_mask", "phase_switch")
     settings = {
         "seed": 1,
         "phase": {"space": "posttrain", "samples": "all", "coefficient": 1.0, "advantage_std": True}
@@ -63,8 +64,8 @@ def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Tr
         "engine": {"name": "transformers"},
         "sampling": sampling,
         "samples_per_prompt": GROUP,
-        "training": {key: value for key, value in block["training"].items() if key not in outside},
-        "validation": {"updates": [], "samples": 1, "sampling": sampling},
+        "training": select(UpdateSettings, block["training"]),
+        "validation": {"updates": [], "samples_per_question": 1, "sampling": sampling},
     }
     # a base model must be able to end its answers; this one never does
     with mock.patch("prerl.training.build.check_base_model", lambda start, *_: load_tokenizer(start)):

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from prerl.evaluation.contrasts import contrast_table
 from prerl.evaluation.ood_scores import collect, contrasts
 
+CONFIGURED = yaml.safe_load((Path(__file__).parents[2] / "config.yaml").read_text(encoding="utf-8"))["methods"]
 SEEDS = [11, 12, 13, 14, 15]
 MAIN, OOD, VALIDATION = ["chain3", "chain4"], ["chain6", "chain8"], ["chain3", "chain4"]
 UPDATES, SWITCH, SAMPLES, QUESTIONS = 60, 20, 8, 10
@@ -49,6 +51,11 @@ TRAIN_COLUMNS = {
 }
 
 
+def look(method: str) -> dict:
+    """Label, colour, line and marker of a method, as the configuration has them."""
+    return {key: value for key, value in CONFIGURED.get(method, {}).items() if key != "phases"}
+
+
 def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> dict:
     """The settings JSON of the publish stage."""
     blocks = {name: {"parent": None, "first_update": 1, "last_update": ALONE[name], "phases": []} for name in ALONE}
@@ -60,7 +67,7 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
         "models": list(models),
         "seeds": list(seeds),
         "alignment": [{"model": model, "seed": seed} for model in models for seed in seeds],
-        "methods": {name: blocks[name] for name in methods},
+        "methods": {name: look(name) | blocks[name] for name in methods},
         "main_benchmarks": MAIN,
         "ood_benchmarks": OOD,
         "ood_sets": dict.fromkeys(OOD, "Hendrycks"),

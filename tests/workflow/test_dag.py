@@ -134,7 +134,7 @@ def test_each_target_has_its_name(checkout, target):
 def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
-    assert "scale: 'huge' is none of miniature, smoke, paper, pilot" in result.stdout
+    assert "scale: 'huge' is none of miniature, paper, pilot, smoke" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["false; true", "false | true", "echo $NO_SUCH_VARIABLE"])
@@ -205,7 +205,7 @@ class TestReruns:
         assert self.jobs(smoke_run) == {}
 
     def test_an_edit_of_the_objective_reruns_training(self, smoke_run, edit):
-        edit("workflow_scripts/prerl/objectives/advantages.py", "import", "# a comment\nimport")
+        edit("workflow_scripts/prerl/objectives/advantages.py", "import torch", "# a comment\nimport torch")
         jobs = self.jobs(smoke_run)
         assert jobs["train_policy"] == 28
         assert jobs["reincarnate_policy"] == 6 and jobs["table_claims"] == 1

@@ -13,7 +13,7 @@ from prerl.core.errors import UserError
 from prerl.evaluation.harness import digest_of
 from prerl.evaluation.ood_scores import COLUMNS, collect, contrasts
 from prerl.publishing.claims import Evidence, ood
-from prerl.publishing.tables import PAPER_OOD_GAINS
+from prerl.publishing.paper import OOD_GAINS
 
 SCRIPT = Path(__file__).parents[3] / "workflow_scripts/table_ood.py"
 SEEDS = [11, 12, 13]
@@ -97,7 +97,7 @@ def test_the_table_gives_grader_intervals_and_the_papers_gains(tmp_path, monkeyp
     # 75, 75, 50: sd 14.4338, t(0.975, 2) = 4.302653
     assert float(gpqa["t_low"]) == pytest.approx(200 / 3 - 4.302653 * 14.433757 / 3**0.5)
     assert (gpqa["questions"], gpqa["answers"], gpqa["seeds"]) == ("4", "12", "3")
-    assert (float(gpqa["paper"]), gpqa["paper_grade"]) == (PAPER_OOD_GAINS["qwen3-4b"]["gpqa_diamond"], "B")
+    assert (float(gpqa["paper"]), gpqa["paper_grade"]) == (OOD_GAINS["qwen3-4b"]["gpqa_diamond"], "B")
     assert cells["GRPO", "gpqa_diamond"]["paper"] == cells["DSRL", "mean"]["paper"] == ""
     assert cells["GRPO", "chain8"]["vs_grpo"] == cells["Base", "chain8"]["vs_base"] == ""
     text = (tmp_path / "t.md").read_text()

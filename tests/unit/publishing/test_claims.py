@@ -193,9 +193,8 @@ def test_interval_is_t_over_seeds_and_ratios_are_reported_as_ratios(study):
     half = 2.7764451 * math.sqrt(0.00025) / math.sqrt(5)
     assert (row["ours"], row["ci_low"], row["ci_high"]) == pytest.approx((0.42, 0.42 - half, 0.42 + half))
     assert (row["verdict"], row["covers_paper"], row["seeds"]) == ("agrees", "no", 5)
-    spread = Claim(
-        "x", lambda _: Scalar(pd.Series([0.0, 1.0, 2.0, 3.0, 4.0], synthetic.SEEDS), 1), ">", 1, "", "B", None, True
-    )
+    values = pd.Series([0.0, 1.0, 2.0, 3.0, 4.0], synthetic.SEEDS)
+    spread = Claim("nsr_long", lambda _: Scalar(values, 1), ">", 1, is_ratio=True)
     row, _, _ = claim_row(spread, study)
     assert math.log(row["ours"]) == pytest.approx(2.0)
     assert math.log(row["ci_low"]) == pytest.approx(2.0 - 2.7764451 * math.sqrt(2.5 / 5))
@@ -254,7 +253,7 @@ def test_a_configured_method_without_its_answers_is_an_error():
 
 
 def test_a_value_that_is_not_finite_is_an_error(study):
-    broken = Claim("x", lambda _: Scalar(pd.Series(math.nan, synthetic.SEEDS), 1), ">", 0, "", "B", None)
+    broken = Claim("solved", lambda _: Scalar(pd.Series(math.nan, synthetic.SEEDS), 1), ">", 0)
     with pytest.raises(ValueError, match="not finite"):
         claim_row(broken, study)
 
@@ -271,6 +270,6 @@ def test_the_contract_and_the_code_agree():
         assert float(null) == claim.null
         assert side == {">": ">", "<": "<", ">=": "≥"}[claim.side]
         assert (unit == "ratio") == claim.is_ratio
-        assert (claim.paper_number is None) == paper.startswith(("none known", "not comparable"))
-        if claim.paper_number is not None:
-            assert float(re.search(r"[\d.]+", paper)[0]) == claim.paper_number
+        assert (claim.stated.number is None) == paper.startswith(("none known", "not comparable"))
+        if claim.stated.number is not None:
+            assert float(re.search(r"[\d.]+", paper)[0]) == claim.stated.number

@@ -7,6 +7,9 @@ from typing import Literal
 
 from prerl.config.key import COUNT, NOT_NEGATIVE, Limits, key
 
+LINESTYLE = Limits(
+    pattern=r"^(-|--|-\.|:|[1-9]\d*(,[1-9]\d*)+)$", remedy="give -, --, -., : or dashes such as '3,1,1,1' (on, off, …)"
+)
 COLOR = Limits(pattern="^#[0-9A-Fa-f]{6}$", remedy="give it as '#RRGGBB'")
 
 
@@ -44,5 +47,7 @@ class MethodEntry:
     phases: list[PhaseEntry] = key("in order; each continues from the one before")
     label: str | None = key("name in figures and tables; default: the method's name", optional=True)
     color: str | None = key("of its lines; default: grey", COLOR, optional=True)
-    linestyle: str | None = key("as in matplotlib, or dashes such as '3,1,1,1'; default: solid", optional=True)
-    marker: str | None = key("as in matplotlib; default: a dot", optional=True)
+    linestyle: str | None = key("of its lines; default: solid", LINESTYLE, optional=True)
+    marker: Literal["ring", ".", "o", "s", "D", "^", "v", "<", ">", "p", "h", "P", "X", "*", "+", "x"] | None = key(
+        "as in matplotlib, or a large open ring; default: a dot", optional=True
+    )

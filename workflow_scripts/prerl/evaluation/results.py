@@ -8,37 +8,12 @@ import pandas as pd
 
 from prerl.core.constants import BASE
 
-LABELS = {
-    "base": "Base",
-    "grpo": "GRPO",
-    "prerl": "PreRL",
-    "psr_rl": "PSR-RL",
-    "nsr_rl": "NSR-RL",
-    "psr_prerl": "PSR-PreRL",
-    "nsr_prerl": "NSR-PreRL",
-    "dsrl": "DSRL",
-    "nsr_rl_warmup": "NSR-RL → GRPO",
-    "ppo": "PPO",
-    "reinforce_pp": "REINFORCE++",
-    "rloo": "RLOO",
-    "w_reinforce": "W-REINFORCE",
-    "nsr_decomposed": "NSR (RLVR-Decomposed)",
-}
 NULLABLE = {"logp_yx_right", "logp_yx_wrong", "logp_y_right", "logp_y_wrong"}  # no such samples: possibly in no update
-SWEEP_BEST = (10, 25)  # warm-up updates S that the paper finds best, bounds included (claim `warmup_steps`)
 GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}  # column of right answers in questions
 
 
 class NotMeasured(Exception):
     """This scale has no such measurement (a method or model is not configured); the text says which."""
-
-
-def label(settings: dict, method: str) -> str:
-    """Name of a method as printed: the paper's name, 'DSRL, S = 5' (sweep), or its name in config.yaml."""
-    for steps, swept in settings["warmup"]["s_values"].items():
-        if swept == method and method not in LABELS:
-            return f"{label(settings, settings['warmup']['method'])}, S = {steps}"
-    return LABELS.get(method, method)
 
 
 def end_update(settings: dict, method: str) -> int:

@@ -17,7 +17,7 @@ SCRIPTS = Path(__file__).parents[2]
 def direct_imports(file: Path) -> frozenset[Path]:
     """Files of the library named in the import statements of `file`, at any depth of it."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), filename=str(file))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -16,11 +16,12 @@ from prerl.core.constants import BASE, MEAN
 from prerl.core.statistics import Interval, log_count_ratio, t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import by_question, paired_question_bootstrap
-from prerl.evaluation.results import SWEEP_BEST, NotMeasured
+from prerl.evaluation.results import NotMeasured
+from prerl.publishing import paper
 
 COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
 POINTS = 100.0
-COLLAPSE_SHARE = 150 / 348  # the paper's "about update 150" of its 348 updates
+COLLAPSE_SHARE = paper.COLLAPSE_UPDATE / paper.UPDATES
 SOLVED_WINDOW = 5
 
 
@@ -50,16 +51,18 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the claims table. `side` is the paper's side of `null`; `paper_number` is None when not comparable."""
+    """A row of the claims table; `side` is the paper's side of `null`."""
 
     name: str
     measure: Callable[[Evidence], Scalar]
     side: str
     null: float
-    paper_value: str
-    grade: str
-    paper_number: float | None
     is_ratio: bool = False
+
+    @property
+    def stated(self) -> paper.Stated:
+        """What the paper states of it."""
+        return paper.CLAIMS[self.name]
 
 
 def _first_model(evidence: Evidence) -> str:
@@ -225,12 +228,13 @@ def efficiency(evidence: Evidence) -> Scalar:
 def warmup_steps(evidence: Evidence) -> Scalar:
     """Mean accuracy over the sweep's S in [10, 25] − mean over its other S (0 = GRPO included)."""
     model, settings = _first_model(evidence), evidence.settings
-    inside, outside = [], []
+    inside: list[pd.DataFrame] = []
+    outside: list[pd.DataFrame] = []
     for steps, method in settings["warmup"]["s_values"].items():
         rows = _end_answers(evidence, model, method, settings["main_benchmarks"])
-        (inside if SWEEP_BEST[0] <= int(steps) <= SWEEP_BEST[1] else outside).append(rows)
+        (inside if paper.WARMUP_BEST[0] <= int(steps) <= paper.WARMUP_BEST[1] else outside).append(rows)
     if not inside or not outside:
-        raise NotMeasured(f"the sweep has no S inside or none outside {SWEEP_BEST}")
+        raise NotMeasured(f"the sweep has no S inside or none outside {paper.WARMUP_BEST}")
 
     def mean(sides: list[pd.Series]) -> pd.Series:
         return sum(sides) / len(sides)
@@ -282,30 +286,22 @@ def behaviours(evidence: Evidence) -> Scalar:
 
 
 CLAIMS = [
-    Claim("alignment", alignment_cosine, ">", 0, "0 % negative; cosine 0.44", "B", 0.44),
-    Claim("transitions", transitions, ">", 1, "14.89", "A (value), D (reference)", 14.89, is_ratio=True),
-    Claim("reflections", reflections, ">", 1, "6.54", "A (value), D (reference)", 6.54, is_ratio=True),
-    Claim("nsr_fast", nsr_fast, ">", 0, "AMC23 86 %", "B", None),
-    Claim("prerl_collapse", prerl_collapse, "<", 0, "", "B", None),
-    Claim("psr_degrades", psr_degrades, "<", 0, "", "B", None),
-    Claim("nsr_long", nsr_long, ">", 1, "", "B", None, is_ratio=True),
-    Claim("main_4b", main_4b, ">", 0, "+1.75 (41.26 / 55.79 / 57.54)", "B", 1.75),
-    Claim("main_8b", main_8b, ">", 0, "+1.47 (41.62 / 57.00 / 58.47)", "B", 1.47),
-    Claim("warmup_space", warmup_space, ">", 0, "+3.16 (57.54 − 54.38)", "B", 3.16),
-    Claim("efficiency", efficiency, ">", 1, "2.5 / 1.6 (metric not stated)", "B", 2.5, is_ratio=True),
-    Claim("warmup_steps", warmup_steps, ">", 0, "", "B", None),
-    Claim(
-        "ood",
-        ood,
-        ">",
-        0,
-        "GPQA-Diamond +3.79 / +2.52; MMLU-Pro +5.37 / +4.32; HumanEval +2.44 (8B) (reference not stated)",
-        "B",
-        None,
-    ),
-    Claim("passk", passk, ">=", 0, "", "C", None),
-    Claim("solved", solved, ">", 0, "", "B", None),
-    Claim("behaviours", behaviours, ">", 0, "", "B", None),
+    Claim("alignment", alignment_cosine, ">", 0),
+    Claim("transitions", transitions, ">", 1, is_ratio=True),
+    Claim("reflections", reflections, ">", 1, is_ratio=True),
+    Claim("nsr_fast", nsr_fast, ">", 0),
+    Claim("prerl_collapse", prerl_collapse, "<", 0),
+    Claim("psr_degrades", psr_degrades, "<", 0),
+    Claim("nsr_long", nsr_long, ">", 1, is_ratio=True),
+    Claim("main_4b", main_4b, ">", 0),
+    Claim("main_8b", main_8b, ">", 0),
+    Claim("warmup_space", warmup_space, ">", 0),
+    Claim("efficiency", efficiency, ">", 1, is_ratio=True),
+    Claim("warmup_steps", warmup_steps, ">", 0),
+    Claim("ood", ood, ">", 0),
+    Claim("passk", passk, ">=", 0),
+    Claim("solved", solved, ">", 0),
+    Claim("behaviours", behaviours, ">", 0),
 ]
 
 
@@ -352,10 +348,11 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
 
     Raises ValueError when a seed's value is not finite or a seed is missing.
     """
-    row = dict.fromkeys(COLUMNS, "") | {
+    row: dict[str, object] = {
+        **dict.fromkeys(COLUMNS, ""),
         "claim": claim.name,
-        "paper_value": claim.paper_value,
-        "grade": claim.grade,
+        "paper_value": claim.stated.text,
+        "grade": claim.stated.grade,
         "verdict": "not tested",
     }
     try:
@@ -375,7 +372,7 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
         "n": scalar.n,
         "seeds": len(values),
         "verdict": verdict(low, high, claim.null, claim.side),
-        "covers_paper": covers(low, high, claim.paper_number),
+        "covers_paper": covers(low, high, claim.stated.number),
     }
     if scalar.arms is None:
         return ClaimRow(row, "", None)

@@ -1,7 +1,7 @@
-"""Shared look of the figures: sizes, Okabe-Ito colours with line styles and markers, bands over seeds, saving.
+"""Shared look of the figures: sizes, bands over seeds, saving.
 
-Colours are those of Okabe and Ito (2008), told apart by the colour-blind; every method also has its own line style and
-marker, so that a grey print stays readable. Files carry no time stamp: the same data give the same bytes.
+Methods differ in line style and marker as well as in colour (labels.py), so that a grey print stays readable. Files
+carry no time stamp: the same data give the same bytes.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,26 +17,6 @@ from prerl.core.statistics import t_interval
 from prerl.publishing.inputs import Job
 
 TWO_COLUMNS_IN = 7.1
-BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
-RING = {
-    "color": BLACK,
-    "linestyle": "-",
-    "marker": "o",
-    "markersize": 5.5,
-    "markerfacecolor": "none",
-}  # seen under others
-STYLES = {
-    "base": {"color": GREY, "linestyle": (0, (1, 1)), "marker": "x"},
-    "grpo": RING,
-    "prerl": {"color": BLUE, "linestyle": "--", "marker": "^"},
-    "psr_rl": RING,
-    "psr_prerl": {"color": BLUE, "linestyle": "--", "marker": "^"},
-    "nsr_rl": {"color": GREEN, "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "v"},
-    "nsr_prerl": {"color": BLUE, "linestyle": "--", "marker": "^"},
-    "dsrl": {"color": VERMILLION, "linestyle": "-", "marker": "s"},
-    "nsr_rl_warmup": {"color": ORANGE, "linestyle": "-.", "marker": "D"},
-}
 MANY_SEEDS = 5  # up to this many seeds are drawn as thin lines as well
 RC = {
     "font.size": 7,
@@ -69,7 +49,7 @@ def draw_models(job: Job, draw: Callable[..., None], footer: str, height_in: flo
     mpl.rcParams.update(RC)
     figure = Figure(figsize=(TWO_COLUMNS_IN, height_in * len(models)), layout="constrained")
     figure.supxlabel(f"{job.settings['scale']}; {footer}", fontsize=5.5, color="#444444", x=0.99, ha="right")
-    blocks = list(np.atleast_1d(figure.subfigures(len(models), 1)))
+    blocks = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
     for block, model in zip(blocks, models, strict=True):
         if len(models) > 1:
             block.suptitle(model, fontsize=8, fontweight="bold")

@@ -9,23 +9,13 @@ from prerl.core.constants import MEAN
 from prerl.core.statistics import t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import by_question, question_bootstrap
+from prerl.publishing import paper
 from prerl.publishing.inputs import Job
-
-# Means of the six main benchmarks in the paper (notes that quote it: grade B), by model and method.
-PAPER_MEANS = {
-    "qwen3-4b": {"base": 41.26, "grpo": 55.79, "dsrl": 57.54, "nsr_rl_warmup": 54.38},
-    "qwen3-8b": {"base": 41.62, "grpo": 57.00, "dsrl": 58.47},
-}
-# Its gains of DSRL on out-of-distribution benchmarks in pp (B); over which method is not stated.
-PAPER_OOD_GAINS = {
-    "qwen3-4b": {"gpqa_diamond": 3.79, "mmlu_pro": 5.37},
-    "qwen3-8b": {"gpqa_diamond": 2.52, "mmlu_pro": 4.32, "humaneval": 2.44},
-}
-PAPER_GRADE = "B"
+from prerl.publishing.labels import label
 
 
 def _graded(value: float | None) -> dict:
-    return {"paper": "", "paper_grade": ""} if value is None else {"paper": value, "paper_grade": PAPER_GRADE}
+    return {"paper": "", "paper_grade": ""} if value is None else {"paper": value, "paper_grade": paper.GRADE}
 
 
 def _of_model(values: dict[str, dict], model: str) -> dict:
@@ -34,12 +24,12 @@ def _of_model(values: dict[str, dict], model: str) -> dict:
 
 def paper_cells(model: str, method: str, benchmark: str) -> dict:
     """The paper's mean and its grade where model and quantity are the paper's, empty cells otherwise."""
-    return _graded(_of_model(PAPER_MEANS, model).get(method) if benchmark == MEAN else None)
+    return _graded(_of_model(paper.MEANS, model).get(method) if benchmark == MEAN else None)
 
 
 def paper_ood_cells(model: str, method: str, benchmark: str) -> dict:
     """The paper's out-of-distribution gain of DSRL and its grade, empty cells where there is none."""
-    return _graded(_of_model(PAPER_OOD_GAINS, model).get(benchmark) if method == "dsrl" else None)
+    return _graded(_of_model(paper.OOD_GAINS, model).get(benchmark) if method == "dsrl" else None)
 
 
 def benchmark_sets(settings: dict, with_ood: bool) -> dict[str, list[str]]:
@@ -92,7 +82,7 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
         form["unscorable (% of answers)"] = table["unscorable"].map(number)
     for reference in references:
         if f"vs_{reference}" in table:
-            name = results.label(settings, reference)
+            name = label(settings, reference)
             form[f"vs {name} (pp)"] = table[f"vs_{reference}"].map(number)
             form[f"paired t, seeds (vs {name})"] = brackets(f"vs_{reference}_t")
             form[f"paired bootstrap, questions (vs {name})"] = brackets(f"vs_{reference}_boot")
@@ -104,12 +94,12 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
     return form
 
 
-def bracket(low: float, high: float) -> str:
+def bracket(low: float | str, high: float | str) -> str:
     """'[low, high]' with two decimals; empty when the cells are empty (no such contrast)."""
     return "" if low == "" else f"[{low:.2f}, {high:.2f}]"
 
 
-def number(value: float) -> str:
+def number(value: float | str) -> str:
     """Two decimals; empty stays empty."""
     return "" if value == "" else f"{value:.2f}"
 
