@@ -91,15 +91,15 @@ def check_environments(said: str, arguments: list[str]) -> Iterator[Finding]:
 
 
 def check_memory_plan(block: Mapping) -> Iterator[Finding]:
-    """The planner's verdict, with the GPUs that the profile gives."""
+    """Memory that each kind of job needs at its peak, by part, with the GPUs that the profile gives."""
     methods = resolve_methods(block)
     check_memory(block, methods)
     plans = [plan for plan in memory_plans(block, methods) if plan.capacity_gib]
-    if plans:
-        plan = min(plans, key=lambda plan: plan.left_gib or 0)
+    for plan in plans:
+        parts = " + ".join(f"{name} {gib:.1f}" for name, gib in plan.stages[plan.peak_stage].items())
         job = f"{plan.rule} of {plan.model} on {plan.gpus} GPU(s)"
-        yield OK, f"most: {job}, {plan.peak_gib:.0f} of {plan.capacity_gib} GiB each (planned, hardware.gpu)"
-    else:
+        yield OK, f"{job}: {plan.peak_gib:.1f} of {plan.capacity_gib} GiB each, planned; {plan.peak_stage}: {parts}"
+    if not plans:
         yield OK, "no job asks for a GPU that the configuration describes"
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -25,23 +26,16 @@ from typing import TextIO
 from prerl.config.methods import resolve_methods
 from prerl.config.scales import read_config, read_files
 from prerl.core.errors import run_main
+from prerl.planning.costs import stage_costs
 from prerl.planning.dry_runs import planned_jobs
 
 ROOT = Path(__file__).parents[1]
 INTERVAL_S = 20
-SECONDS = {  # of a job, roughly; only their proportions count. train_policy: of an update
-    "pretrain_miniature_model": 245.0,
-    "train_policy": 0.85,
-    "measure_gradient_alignment": 30.0,
-    "generate_samples": 10.0,
-}
-OTHER_SECONDS = 2.0
-
-GOES_ON = "The same command goes on where it stopped."
+RESUMES = "The same command resumes where it stopped."
 LOCKED = """Snakemake's lock is taken. If another snakemake works in this checkout, wait for it or end it.
 If one was killed (kill -9, a power cut), remove its lock by
     {} --unlock
-then start again: it goes on where that one stopped."""
+then start again: it resumes where that one stopped."""
 
 Run = tuple[str, str, str]  # model, method, seed of one training run
 FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\w+)\)")
@@ -51,17 +45,25 @@ ROUTINE = re.compile(r"^\[|^Select jobs|^Execute \d|^\d+ of \d+ steps")
 
 @dataclass
 class Plan:
-    """What a dry run names: jobs by rule, and the training runs."""
+    """What a dry run names: jobs and seconds by rule (planning/costs.py), the training runs and their updates."""
 
     jobs: Counter = field(default_factory=Counter)
+    seconds: dict[str, float] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
+    updates: int = 0
 
 
-def read_plan(dry_run: str) -> Plan:
-    """The plan in the output of `snakemake -n`."""
-    jobs = planned_jobs(dry_run)
-    runs = [job.wildcards for job in jobs if job.rule == "train_policy"]
-    return Plan(Counter(job.rule for job in jobs), [(run["model"], run["method"], run["seed"]) for run in runs])
+def read_plan(dry_run: str, block: Mapping) -> Plan:
+    """The plan in the output of `snakemake -n`. block: the scale's, as read_config gives it."""
+    jobs, methods = planned_jobs(dry_run), resolve_methods(block)
+    costs = stage_costs(((job.rule, job.wildcards) for job in jobs if job.rule != "all"), block, methods)
+    trained = [job.wildcards for job in jobs if job.rule == "train_policy"]
+    return Plan(
+        jobs=Counter(job.rule for job in jobs),
+        seconds={rule: sum(cost.wall_s for cost in of_rule) for rule, of_rule in costs.items()},
+        runs=[(run["model"], run["method"], run["seed"]) for run in trained],
+        updates=sum(methods[run["method"]].last_update - methods[run["method"]].parent_update for run in trained),
+    )
 
 
 def updates_done(state: Path, run: Run, since: float) -> int:
@@ -84,20 +86,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def describe(planned: Counter, finished: Counter, updates: int, done: int, elapsed_s: float) -> str:
+def describe(plan: Plan, finished: Counter, done: int, elapsed_s: float) -> str:
     """One line, as 'jobs 12/289 · updates 340/2750 · 3 min gone, about 25 min left'.
 
-    planned, finished: jobs by rule; updates, done: training updates of all planned runs together.
+    finished: jobs by rule; done: training updates of all planned runs together. The time left goes by the planned
+    seconds, of which only the proportions count.
     """
-
-    def work(jobs: Counter, trained: int) -> float:
-        others = sum(SECONDS.get(rule, OTHER_SECONDS) * n for rule, n in jobs.items() if rule != "train_policy")
-        return others + SECONDS["train_policy"] * trained
-
-    share = work(finished, done) / work(planned, updates)
+    shares = {rule: finished[rule] / plan.jobs[rule] for rule in plan.seconds}
+    if plan.updates:
+        shares["train_policy"] = done / plan.updates
+    share = sum(plan.seconds[rule] * shares[rule] for rule in shares) / (sum(plan.seconds.values()) or 1.0)
     left = f", about {duration(elapsed_s * (1 - share) / share)} left" if share > 0.05 else ""
-    trained = f" · updates {done}/{updates}" if updates else ""
-    return f"jobs {finished.total()}/{planned.total()}{trained} · {duration(elapsed_s)} gone{left}"
+    trained = f" · updates {done}/{plan.updates}" if plan.updates else ""
+    return f"jobs {finished.total()}/{plan.jobs.total()}{trained} · {duration(elapsed_s)} gone{left}"
 
 
 class Output:
@@ -142,13 +143,13 @@ def lock(log: Path) -> TextIO:
         sys.exit(
             f"An earlier run, or a job that it left, still works on {log.parents[1].relative_to(ROOT)}, process group "
             f"{group} on {host}. Wait for it, or end all of it there by\n    kill -INT -- -{group}\n"
-            "then start again: it goes on where that one stopped."
+            "then start again: it resumes where that one stopped."
         )
     stream.truncate(0)
     return stream
 
 
-def run(command: list[str], log: Path, plan: Plan, updates: int, state: Path) -> tuple[int, bool]:
+def run(command: list[str], log: Path, plan: Plan, state: Path) -> tuple[int, bool]:
     """Run snakemake to its end, printing a line of progress every INTERVAL_S.
 
     Returns its exit code and whether it found its lock taken.
@@ -181,7 +182,7 @@ def run(command: list[str], log: Path, plan: Plan, updates: int, state: Path) ->
         if time.time() - last_line >= INTERVAL_S:
             last_line = time.time()
             done = sum(updates_done(state, training_run, started) for training_run in plan.runs)
-            print(describe(plan.jobs, output.finished, updates, done, last_line - started), flush=True)
+            print(describe(plan, output.finished, done, last_line - started), flush=True)
 
 
 def main() -> int:
@@ -196,18 +197,19 @@ def main() -> int:
     if dry_run.returncode:
         print(dry_run.stdout + dry_run.stderr, file=sys.stderr)
         return dry_run.returncode
-    plan = read_plan(dry_run.stdout + dry_run.stderr)
-    methods = resolve_methods(read_config(read_files() | {"scale": arguments.scale}))
-    updates = sum(methods[method].last_update - methods[method].parent_update for _, method, _ in plan.runs)
+    plan = read_plan(dry_run.stdout + dry_run.stderr, read_config(read_files() | {"scale": arguments.scale}))
     log = ROOT / results / "logs/snakemake.log"
-    print(f"{plan.jobs.total()} jobs, {updates} training updates; details in {results}/logs/snakemake.log", flush=True)
+    print(
+        f"{plan.jobs.total()} jobs, {plan.updates} training updates; details in {results}/logs/snakemake.log",
+        flush=True,
+    )
     # Snakemake 9.27 looks for new jobs once a timespan for every job that has ended: with the default of a second and
     # hundreds of jobs that takes a fifth of a core. It ends up to a timespan after its last job.
     command = [*snakemake, "--cores", str(arguments.cores), "--max-jobs-per-timespan", "500/5s"]
-    code, locked = run(command, log, plan, updates, ROOT / results / "state")
+    code, locked = run(command, log, plan, ROOT / results / "state")
     if code:
         print(f"snakemake ended with code {code}; all it said is in {results}/logs/snakemake.log", file=sys.stderr)
-        print(LOCKED.format(shutil.which("snakemake")) if locked else GOES_ON, file=sys.stderr)
+        print(LOCKED.format(shutil.which("snakemake")) if locked else RESUMES, file=sys.stderr)
         return code
     print(f"Done. Open {results}/report.html")
     print(f"  claims:  {results}/tables/table_claims.md")

@@ -20,12 +20,12 @@ import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import harness
 import torch
 from accelerate import Accelerator
-from official import full_logprobs
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+import harness
+from official import full_logprobs
 from prerl.config.shapes import Shape, shape_of
 from prerl.models.batching import pack_micro_batches
 from prerl.models.logprobs import response_logprobs

@@ -12,7 +12,6 @@ import os
 import random
 
 import harness
-
 from prerl.evaluation.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify
 from prerl.rollouts.rewards import is_equiv
 

@@ -14,13 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import harness
 from datasets import Dataset
-from training_job import GROUP, NEW_TOKENS, PROMPTS, own_trainer, prepare, reward
 from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+import harness
 from prerl.rollouts.rewards import hendrycks_reward
+from training_job import GROUP, NEW_TOKENS, PROMPTS, own_trainer, prepare, reward
 
 # trl's settings to compare with: rows of a micro-batch (all, or about what fits a core's cache), and the cache of its
 # generation (None: transformers' dynamic one)

@@ -29,9 +29,9 @@ def worker(side: str, length: int, vocabulary: int) -> None:
     """Say the bytes held before the pass and the peak."""
     import torch
     from accelerate import Accelerator
-    from official import full_logprobs
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
+    from official import full_logprobs
     from prerl.training.updates import policy_update
 
     harness.one_thread()

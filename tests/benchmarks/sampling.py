@@ -15,10 +15,10 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import harness
 import torch
 from transformers import GenerationConfig
 
+import harness
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import SamplingSettings
 from prerl.data.corpus import problem_set

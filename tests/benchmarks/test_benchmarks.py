@@ -5,10 +5,11 @@ import importlib
 import math
 from dataclasses import replace
 
-import harness
 import pytest
 import torch
 from accelerate import Accelerator
+
+import harness
 from tiny import ARCHITECTURE
 from training import compare_gradients, gradient, make_batch, naive_update, own_update
 from training_job import GROUP, NEW_TOKENS, PROMPTS, own_trainer, prepare

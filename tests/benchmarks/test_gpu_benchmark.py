@@ -3,10 +3,11 @@
 from argparse import Namespace
 from dataclasses import asdict
 
-import gpu
-import harness
 import pytest
 import torch.distributed as dist
+
+import gpu
+import harness
 
 SIZES = {"rows": 4, "prompt_tokens": 5, "answer_tokens": 12, "micro_batch_tokens": 40, "repeats": 1}
 

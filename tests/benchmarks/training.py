@@ -7,11 +7,11 @@ import math
 import random
 from dataclasses import dataclass, replace
 
-import harness
 import torch
 from accelerate import Accelerator
-from official import official_update
 
+import harness
+from official import official_update
 from prerl.config.base_models import CorpusSettings
 from prerl.config.prompt import PromptSettings
 from prerl.data.corpus import Problem, careful_answer, direct_answer, problem_set

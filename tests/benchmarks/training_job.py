@@ -8,10 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
-import harness
 import pyarrow as pa
 import torch
 
+import harness
 from prerl.config.key import select
 from prerl.config.prompt import PromptSettings
 from prerl.config.training import UpdateSettings

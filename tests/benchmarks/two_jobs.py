@@ -25,6 +25,7 @@ FIELDS = ("seconds", "user", "system", "faults")
 def workload(kind: str, folder: Path) -> Callable[[], object]:
     """One unit of work, a second or two: an update of a training job, or a control."""
     import torch
+
     from training_job import PROMPTS, own_trainer, prepare
 
     harness.one_thread()

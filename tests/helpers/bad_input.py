@@ -18,8 +18,6 @@ import pyarrow as pa
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import TOKENIZER, tiny_model
-from tiny_training import PROMPT, SAMPLING, Workshop, job, make_problems
 
 import prerl.core.files
 import prerl.training.trainer
@@ -32,6 +30,8 @@ from prerl.data.miniature import pretrain
 from prerl.evaluation.generation import generate_sharded
 from prerl.models.checkpoints import MANIFEST, load_model, seal
 from prerl.models.training_checkpoints import load_optimizer
+from tiny import TOKENIZER, tiny_model
+from tiny_training import PROMPT, SAMPLING, Workshop, job, make_problems
 
 ROOT = Path(__file__).parents[2]
 CONFIG = read_files()

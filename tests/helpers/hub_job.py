@@ -9,13 +9,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hub_server import REPOSITORY, REVISION, Hub
-from tiny import ARCHITECTURE, VOCABULARY
-
 import download_model
+from hub_server import REPOSITORY, REVISION, Hub
 from prerl.config.shapes import Shape
 from prerl.core.errors import UserError
 from prerl.models.checkpoints import verify
+from tiny import ARCHITECTURE, VOCABULARY
 
 ROOT = Path(__file__).parents[2]
 PROMPT = {"system": None, "enable_thinking": False, "prefix_token": "<|im_start|>", "max_prompt_tokens": 64}

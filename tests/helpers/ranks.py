@@ -9,9 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file
-from tiny_training import metrics
 
 from prerl.models.checkpoints import verify
+from tiny_training import metrics
 
 SCRIPTS = Path(__file__).parents[2] / "workflow_scripts"
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tiny import PREFIX, TOKENIZER, tiny_model
 
 from prerl.config.prompt import PromptSettings
 from prerl.core.files import sha256_of, write_parquet
@@ -20,6 +19,7 @@ from prerl.models.logprobs import response_logprobs
 from prerl.models.prompts import encode_prompts
 from prerl.training.settings import TrainSettings
 from prerl.training.trainer import Trainer
+from tiny import PREFIX, TOKENIZER, tiny_model
 
 PROMPT = {"system": None, "enable_thinking": False, "prefix_token": "<|im_start|>", "max_prompt_tokens": 64}
 SAMPLING = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 10, "batch_rows": 64}

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
-from tiny import ARCHITECTURE, EOS, TOKENIZER, VOCABULARY, random_ids
 
 import prerl.models.logprobs
 from prerl.config.rollouts import SamplingSettings
@@ -20,6 +19,7 @@ from prerl.models.sharding import full_parameters, prepare, start_processes
 from prerl.models.training_checkpoints import load_optimizer, save_checkpoint
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.updates import policy_update
+from tiny import ARCHITECTURE, EOS, TOKENIZER, VOCABULARY, random_ids
 
 ROWS = 11
 SETTINGS = {"clip": (0.2, 0.2), "temperature": 0.8, "micro_batch_tokens": 24, "grad_clip": 1e9}

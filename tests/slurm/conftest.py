@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from checkouts import ROOT
 from cpu_build import take_cpu_build
 from virtual_cluster import FAULT_TABLE, HERE, SMOKE, Checkout, Site

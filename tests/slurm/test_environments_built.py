@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from cpu_build import pins
 
 IMPORTS = {

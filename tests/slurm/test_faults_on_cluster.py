@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from virtual_cluster import (
     FAULT_TABLE,
     HERE,

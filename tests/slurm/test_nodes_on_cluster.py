@@ -1,6 +1,7 @@
 """Training on two nodes, a process each over gloo: the numbers of one process, and where it ran."""
 
 import pytest
+
 from virtual_cluster import SMOKE, TARGET, Checkout
 
 

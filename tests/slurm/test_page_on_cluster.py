@@ -6,10 +6,10 @@ import signal
 import subprocess
 
 import pytest
-from checkouts import ROOT
-from virtual_cluster import SMOKE, wait_for
 
+from checkouts import ROOT
 from prerl.config.scales import read_files
+from virtual_cluster import SMOKE, wait_for
 
 PAGE = (ROOT / "docs/cluster.md").read_text()
 WHOLE_PAPER = "snakemake --profile slurm"  # no such cluster here: the plan alone is made

@@ -1,6 +1,7 @@
 """The smoke DAG through `snakemake --profile slurm`, with conda: what came out, and by sacct where and how it ran."""
 
 import pytest
+
 from virtual_cluster import SMOKE
 
 LOCAL = {"aggregate_scores", "aggregate_ood", "report", "all"}

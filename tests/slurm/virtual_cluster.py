@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import yaml
+
 from checkouts import ROOT, copy_checkout
 
 HERE = Path(__file__).parent

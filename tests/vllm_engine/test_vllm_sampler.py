@@ -5,13 +5,13 @@ import itertools
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny import EOS, TOKENIZER, VOCABULARY, random_ids
 from vllm_models import CONTEXT, ENGINE, NEW_TOKENS, SAMPLES, SETTINGS, gaps, make_model, seeds_of
 
 from prerl.config.rollouts import SamplingSettings
 from prerl.data.miniature import save_model
 from prerl.rollouts.engines import build_sampler
 from prerl.rollouts.interface import sample_seed
+from tiny import EOS, TOKENIZER, VOCABULARY, random_ids
 
 SAMPLERS = []  # an engine that is deleted takes vLLM's process groups from the others
 

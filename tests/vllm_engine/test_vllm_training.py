@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-import tiny_training
-from tiny import TOKENIZER
-from tiny_training import PROMPT, SAMPLING, Workshop, job, metrics
 from vllm_models import SHAPE
 
+import tiny_training
 from prerl.core.errors import UserError
 from prerl.data.miniature import build_model
 from prerl.evaluation.generation import generate_sharded
+from tiny import TOKENIZER
+from tiny_training import PROMPT, SAMPLING, Workshop, job, metrics
 
 ROOT = Path(__file__).parents[2]
 ENGINE = {"name": "vllm", "kv_cache_gib": 0.1}

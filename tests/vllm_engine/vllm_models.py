@@ -1,12 +1,12 @@
 """Tiny models that vLLM's CPU kernels can run, and how far the engine is from the trainer."""
 
 import torch
-from tiny import ARCHITECTURE, EOS, TOKENIZER
 
 from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.data.miniature import build_model
 from prerl.models.logprobs import response_logprobs
 from prerl.rollouts.interface import sample_seed
+from tiny import ARCHITECTURE, EOS, TOKENIZER
 
 NEW_TOKENS, CONTEXT, SAMPLES = 24, 256, 8
 

@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny import EOS, TOKENIZER, random_ids
 from torch.distributed.tensor import DTensor
 from vllm_models import ENGINE, SETTINGS, gaps, make_model, seeds_of
 
 from prerl.data.miniature import save_model
 from prerl.models.sharding import prepare, start_processes
 from prerl.rollouts.engines import build_sampler
+from tiny import EOS, TOKENIZER, random_ids
 
 
 def main() -> None:

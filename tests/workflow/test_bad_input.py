@@ -8,15 +8,15 @@ import os
 import subprocess
 import sys
 
-import bad_input as bad
 import pytest
+
+import bad_input as bad
 from bad_input import configured, in_base, in_scale
 from checkouts import ROOT, copy_checkout, environment, snakemake
-from tiny_training import Workshop, metrics, tensors
-
 from prerl.config.errors import ConfigError
 from prerl.config.validation import refuse_duplicate_keys
 from prerl.core.errors import UserError
+from tiny_training import Workshop, metrics, tensors
 
 CHAIN = {"operations": [3], "questions": 60}
 AIME = bad.CONFIG["scales"]["paper"]["data"]["benchmarks"]["aime24"]

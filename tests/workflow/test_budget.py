@@ -5,9 +5,9 @@ import re
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from checkouts import ROOT, copy_checkout, planned_jobs, snakemake
 
 import budget
+from checkouts import ROOT, copy_checkout, planned_jobs, snakemake
 from prerl.config.methods import resolve_methods
 from prerl.planning.costs import JobCost, job_cost
 from prerl.planning.dry_runs import PlannedJob, planned_block

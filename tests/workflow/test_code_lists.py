@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from checkouts import snakemake
 
+from checkouts import snakemake
 from prerl.planning.code_lists import SCRIPTS, code_files
 
 PREVIEWS = {"budget", "preflight"}  # rules that make nothing
-RUNNERS = {"show_progress", "launch_ranks", "plan_memory", *PREVIEWS}  # run snakemake or a job's script
+RUNNERS = {"show_progress", "launch_ranks", *PREVIEWS}  # run snakemake or a job's script
 JOBS = sorted({file.stem for file in SCRIPTS.glob("*.py")} - RUNNERS)
 
 

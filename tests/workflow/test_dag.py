@@ -5,6 +5,7 @@ import re
 import time
 
 import pytest
+
 from checkouts import copy_checkout, planned_jobs, planned_runs, snakemake
 
 FIGURES = [

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
+
 from checkouts import ROOT, copy_checkout, planned_jobs, snakemake
 from fault_server import serving
-
 from prerl.config.scales import read_files
 
 DATA = ROOT.parent / "shared" / "data"

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import yaml
+
 from checkouts import ROOT
 
 REQUIREMENTS = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]

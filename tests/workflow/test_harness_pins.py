@@ -4,8 +4,8 @@ import json
 import subprocess
 
 import pytest
-from checkouts import ROOT
 
+from checkouts import ROOT
 from prerl.config.scales import read_files
 
 PYTHON = ROOT / ".venv-vllm/bin/python"

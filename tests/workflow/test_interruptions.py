@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from checkouts import copy_checkout, environment, snakemake
 
 TARGET = "results/smoke/miniature/grpo/seed1/metrics.parquet"
@@ -186,4 +187,4 @@ def test_two_runs_of_make_and_a_killed_one(folder):
     seconds = wait_for(lambda: again.poll() is not None)
     print(f"\nCtrl-C at make: {seconds:.1f} s")
     assert not training_jobs(folder)
-    assert "The same command goes on where it stopped." in (folder / "said").read_text()
+    assert "The same command resumes where it stopped." in (folder / "said").read_text()

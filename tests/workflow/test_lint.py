@@ -3,6 +3,7 @@
 import re
 
 import pytest
+
 from checkouts import snakemake
 
 MIXED = "Mixed rules and functions in same snakefile."

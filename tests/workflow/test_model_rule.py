@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkouts import copy_checkout, planned_jobs, snakemake
 
+from checkouts import copy_checkout, planned_jobs, snakemake
 from hub_server import REPOSITORY, REVISION, hub_of
 from prerl.config.shapes import Shape
 from prerl.data.miniature import build_model

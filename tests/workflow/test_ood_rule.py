@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from checkouts import ROOT, copy_checkout
 
 import ood_task
+from checkouts import ROOT, copy_checkout
 from prerl.core.files import sha256_of
 
 JOBS = ROOT / ".venv-vllm/bin"

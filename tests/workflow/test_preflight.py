@@ -5,15 +5,15 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from checkouts import ROOT, copy_checkout, snakemake
-from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY, tiny_model
 
 import preflight
+from checkouts import ROOT, copy_checkout, snakemake
 from prerl.core.constants import GIB
 from prerl.core.files import write_json
 from prerl.data.hub import SOURCE
 from prerl.models.checkpoints import new_folder
 from prerl.planning.dry_runs import PlannedJob, planned_block
+from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY, tiny_model
 
 TRAINING = {
     "tmpdir": "/tmp", "gpu": "8", "gpu_model": "h100", "mem_mb": "900000", "mem": "900 GB", "runtime": "7200",
@@ -174,10 +174,12 @@ def test_memory_is_planned_with_the_gpus_of_the_command(capsys):
         block = planned_block([str(ROOT / "config.yaml")], "paper", jobs)
         return preflight.report("GPU memory", lambda: preflight.check_memory_plan(block))
 
-    assert verdict("8") and not verdict("1")
-    ok, *faults = capsys.readouterr().out.splitlines()
-    assert ok.startswith("ok    GPU memory: most: ")
-    assert all(line.startswith("FAULT GPU memory: resources.train_policy: qwen3-") for line in faults)
+    assert verdict("8")
+    said = capsys.readouterr().out
+    assert said.startswith("ok    GPU memory: train_policy of qwen3-4b on 8 GPU(s): ") and "FAULT" not in said
+    assert not verdict("1")
+    faults = capsys.readouterr().out.splitlines()
+    assert faults and all(line.startswith("FAULT GPU memory: resources.train_policy: qwen3-") for line in faults)
 
 
 def test_environments_that_a_dry_run_would_build():

@@ -19,6 +19,13 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import load_file
+
+from prerl.config.prompt import PromptSettings
+from prerl.core.files import write_parquet
+from prerl.models.checkpoints import OPTIMIZER, load_model, verify
+from prerl.models.logprobs import response_logprobs
+from prerl.models.prompts import encode_prompts, load_tokenizer
 from real_text import (
     AMC23,
     ENGINES,
@@ -37,13 +44,6 @@ from real_text import (
     problems_of_amc23,
     problems_of_math,
 )
-from safetensors.torch import load_file
-
-from prerl.config.prompt import PromptSettings
-from prerl.core.files import write_parquet
-from prerl.models.checkpoints import OPTIMIZER, load_model, verify
-from prerl.models.logprobs import response_logprobs
-from prerl.models.prompts import encode_prompts, load_tokenizer
 
 for needed in (AMC23, MATH, TOKENIZER / "vocab.json"):
     if not needed.exists():

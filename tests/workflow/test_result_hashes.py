@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from result_hashes import hashes
 
 METRICS = {"update": [1, 2], "loss": [0.5, 0.25], "seconds_total": [1.0, 2.0]}

@@ -9,9 +9,15 @@ import time
 from collections import Counter
 
 import pytest
-from checkouts import ROOT, environment, snakemake
 
 import show_progress
+from checkouts import ROOT, environment, snakemake
+from prerl.config.scales import read_config, read_files
+
+
+def block(scale):
+    return read_config(read_files() | {"scale": scale})
+
 
 DRY_RUN = """
 [Mon Nov 23 22:24:46 2026]
@@ -31,13 +37,14 @@ train_policy      1
 
 
 def test_plan_of_a_dry_run():
-    plan = show_progress.read_plan(DRY_RUN)
+    plan = show_progress.read_plan(DRY_RUN, block("smoke"))
     assert plan.jobs == Counter(pretrain_miniature_model=1, train_policy=1, all=1)
-    assert plan.runs == [("miniature", "grpo", "1")]
+    assert plan.runs == [("miniature", "grpo", "1")] and plan.updates == 3
+    assert set(plan.seconds) == {"pretrain_miniature_model", "train_policy"} and min(plan.seconds.values()) > 0
 
 
 def test_plan_of_the_real_dry_run(checkout):
-    plan = show_progress.read_plan(snakemake(checkout, "-n", "--config", "scale=smoke").stdout)
+    plan = show_progress.read_plan(snakemake(checkout, "-n", "--config", "scale=smoke").stdout, block("smoke"))
     assert plan.jobs["train_policy"] == len(plan.runs) == 28
     assert plan.jobs["all"] == 1
 
@@ -52,12 +59,12 @@ def test_updates_are_those_of_the_runs_own_phase_and_of_this_time(tmp_path):
     assert show_progress.updates_done(tmp_path, run, since=time.time() + 60) == 0
 
 
-def test_line(monkeypatch):
-    monkeypatch.setattr(show_progress, "SECONDS", {"train_policy": 1.5, "generate_samples": 15.0})
-    planned = Counter(train_policy=2, generate_samples=2)  # 2 x 60 updates of 1.5 and 2 x 15 s: 210
-    line = show_progress.describe(planned, Counter(train_policy=1), updates=120, done=70, elapsed_s=600)
+def test_line():
+    seconds = {"train_policy": 180.0, "generate_samples": 30.0}  # 120 updates of 1.5 s and 2 jobs of 15 s
+    plan = show_progress.Plan(Counter(train_policy=2, generate_samples=2), seconds, [], 120)
+    line = show_progress.describe(plan, Counter(train_policy=1), done=70, elapsed_s=600)  # 105 of 210 s
     assert line == "jobs 1/4 · updates 70/120 · 10 min gone, about 10 min left"
-    assert "left" not in show_progress.describe(planned, Counter(), 120, 0, 10)
+    assert "left" not in show_progress.describe(plan, Counter(), 0, 10)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(20, "under a minute"), (61, "1 min"), (3725, "1 h 02 min")])

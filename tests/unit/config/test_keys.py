@@ -5,8 +5,8 @@ from dataclasses import dataclass, fields, is_dataclass
 import jsonschema
 import pytest
 import yaml
-from checkouts import ROOT
 
+from checkouts import ROOT
 from prerl.config import json_schema, reference
 from prerl.config.key import COUNT, from_dict, key, keys_of, select
 from prerl.config.scale import Config, Scale

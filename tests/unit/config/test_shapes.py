@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import ARCHITECTURE, TOKENIZER
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from prerl.config.scales import read_config, read_files
 from prerl.config.shapes import MINIATURE_VOCABULARY, Shape, check_architecture, shape_of
 from prerl.core.errors import UserError
+from tiny import ARCHITECTURE, TOKENIZER
 
 ROOT = Path(__file__).parents[3]
 CONFIG = read_files()

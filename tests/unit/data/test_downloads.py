@@ -17,9 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from fault_server import FaultServer, serving
 
 import download_data
+from fault_server import FaultServer, serving
 from prerl.core.errors import UserError
 
 ROOT = Path(__file__).parents[3]

@@ -13,16 +13,16 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
-from hub_job import LEFT, SHARDS, TAKEN, Job
-from hub_server import REPOSITORY, REVISION, TOKEN, hub_of
-from tiny import ARCHITECTURE, TOKENIZER
 
 import prerl.data.downloads
 import prerl.data.hub
+from hub_job import LEFT, SHARDS, TAKEN, Job
+from hub_server import REPOSITORY, REVISION, TOKEN, hub_of
 from prerl.data.downloads import DownloadError
 from prerl.data.hub import HubModel, published
 from prerl.data.miniature import build_model
 from prerl.models.checkpoints import load_model, verify
+from tiny import ARCHITECTURE, TOKENIZER
 
 
 @pytest.fixture(scope="module")

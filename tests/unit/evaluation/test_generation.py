@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_training import PROMPT, SAMPLING, make_base, make_problems
-from worker_tasks import Task
 
 from prerl.evaluation.generation import generate_sharded, plan_shards
 from prerl.evaluation.workers import WorkerError, run_on_workers, visible_gpus, worker_environments
+from tiny_training import PROMPT, SAMPLING, make_base, make_problems
+from worker_tasks import Task
 
 SETTINGS = {"seed": 1, "samples": 4, "engine": {"name": "transformers"}, "prompt": PROMPT, "sampling": SAMPLING}
 

@@ -5,8 +5,6 @@ from collections import Counter
 
 import pytest
 import torch
-from tiny import PREFIX, naive_logprobs, random_ids, tiny_model
-from tiny import flat_gradient as naive_gradient
 
 from prerl.evaluation.gradient_alignment import (
     AlignmentRollout,
@@ -15,6 +13,8 @@ from prerl.evaluation.gradient_alignment import (
     partner_order,
     token_agreement,
 )
+from tiny import PREFIX, naive_logprobs, random_ids, tiny_model
+from tiny import flat_gradient as naive_gradient
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hostile import BOXES, TEXTS
 
+from hostile import BOXES, TEXTS
 from prerl.evaluation.grading import grade_math_verify
 from prerl.rollouts.rewards import hendrycks_reward, is_equiv, last_boxed
 

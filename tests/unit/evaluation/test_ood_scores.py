@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import synthetic
 
+import synthetic
 from prerl.core.errors import UserError
 from prerl.evaluation.harness import digest_of
 from prerl.evaluation.ood_scores import COLUMNS, collect, contrasts

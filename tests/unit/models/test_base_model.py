@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tiny import TOKENIZER, VOCABULARY, tiny_model
 
 from prerl.config.prompt import PromptSettings
 from prerl.core.errors import UserError
 from prerl.data.miniature import CHAT_TEMPLATE
 from prerl.models.base_model import check_base_model
+from tiny import TOKENIZER, VOCABULARY, tiny_model
 
 PROMPT = PromptSettings(system="1+1", enable_thinking=False, prefix_token="<|im_start|>", max_prompt_tokens=64)
 THINKING = replace(PROMPT, enable_thinking=True)

@@ -4,11 +4,11 @@ import copy
 
 import pytest
 import torch
-from tiny import PREFIX, VOCABULARY, flat_gradient, naive_logprobs, random_ids, tiny_model
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from prerl.models.batching import pack_micro_batches
 from prerl.models.logprobs import ChunkedLogprobs, response_hidden, response_logprobs, token_statistics
+from tiny import PREFIX, VOCABULARY, flat_gradient, naive_logprobs, random_ids, tiny_model
 
 SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (20, 4), (1, 9), (7, 7), (2, 2)]
 

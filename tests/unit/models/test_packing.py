@@ -4,7 +4,6 @@ import inspect
 
 import pytest
 import torch
-from tiny import EOS, flat_gradient, naive_logprobs, random_ids, tiny_model
 from transformers import Qwen3ForCausalLM
 
 import prerl.models.packing
@@ -13,6 +12,7 @@ from prerl.core.errors import UserError
 from prerl.models.logprobs import response_logprobs, token_statistics
 from prerl.models.packing import pack_rows, packed_attention, packs_rows
 from prerl.rollouts.transformers_sampler import TransformersSampler
+from tiny import EOS, flat_gradient, naive_logprobs, random_ids, tiny_model
 
 SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (20, 4), (1, 1)]
 

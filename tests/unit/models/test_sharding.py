@@ -10,9 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from tiny import EOS, TOKENIZER, VOCABULARY
 from transformers import AutoModelForCausalLM
-from two_ranks import CASES, ROWS, SETTINGS, batch, make_policy, run_case, samples, whole
 
 from prerl.models.batching import plan_micro_batches
 from prerl.models.checkpoints import load_model, verify
@@ -20,6 +18,8 @@ from prerl.models.sharding import full_parameters
 from prerl.models.training_checkpoints import load_optimizer, save_checkpoint
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.updates import policy_update
+from tiny import EOS, TOKENIZER, VOCABULARY
+from two_ranks import CASES, ROWS, SETTINGS, batch, make_policy, run_case, samples, whole
 
 TESTS = Path(__file__).parents[2]
 

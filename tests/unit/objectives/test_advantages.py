@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from objective_settings import objective
 
+from objective_settings import objective
 from prerl.objectives.advantages import (
     gae_advantages,
     group_advantages,

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-from objective_settings import objective
 
+from objective_settings import objective
 from prerl.core.partition import balanced_partition
 from prerl.objectives.advantages import group_advantages
 from prerl.objectives.surrogate import clip_fraction, clipped_surrogate

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import synthetic
 
+import synthetic
 from prerl.evaluation import results
 from prerl.publishing import claims
 from prerl.publishing.claims import CLAIMS, COLUMNS, Claim, Evidence, Scalar, claim_row, covers, first_reach, verdict

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-import synthetic
 from docutils.core import publish_parts
 from jinja2 import Environment, StrictUndefined
 
+import synthetic
 from prerl.publishing import plotting
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"

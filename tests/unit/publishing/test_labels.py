@@ -1,7 +1,6 @@
 """Names and lines of methods: config.yaml's, those of the sweep, and the defaults."""
 
 import synthetic
-
 from prerl.publishing.labels import GREY, RING, label, style
 
 

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from checkouts import ROOT
 
+from checkouts import ROOT
 from prerl.config.key import keys_of
 from prerl.config.reference import blocks
 from prerl.config.scale import Scale

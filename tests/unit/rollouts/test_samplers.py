@@ -7,7 +7,6 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tiny import EOS, TOKENIZER, VOCABULARY, random_ids, tiny_model
 from transformers.cache_utils import DynamicLayer
 
 from prerl.config.rollouts import EngineSettings, SamplingSettings
@@ -16,6 +15,7 @@ from prerl.models.logprobs import response_logprobs
 from prerl.rollouts.engines import build_sampler
 from prerl.rollouts.interface import sample_seed
 from prerl.rollouts.transformers_sampler import GrowingLayer, TransformersSampler, draw_tokens
+from tiny import EOS, TOKENIZER, VOCABULARY, random_ids, tiny_model
 
 NEW_TOKENS = 24
 SETTINGS = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=NEW_TOKENS, batch_rows=256)

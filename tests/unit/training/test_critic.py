@@ -7,8 +7,16 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from accelerate import Accelerator
-from ranks import assert_equal_runs, launched, tensors_of
 from safetensors.torch import load_file, save_file
+
+from prerl.config.training import CriticSettings
+from prerl.core.files import sha256_of
+from prerl.models.checkpoints import CRITIC, CRITIC_OPTIMIZER, CheckpointError
+from prerl.models.logprobs import response_hidden
+from prerl.models.training_checkpoints import load_critic
+from prerl.training.critic import Critic, ValueModel, explained_variance, value_loss
+from prerl.training.settings import TrainSettings
+from ranks import assert_equal_runs, launched, tensors_of
 from tiny import random_ids, tiny_model
 from tiny_training import (
     POSTTRAIN_ALL,
@@ -20,14 +28,6 @@ from tiny_training import (
     next_ids,
     tensors,
 )
-
-from prerl.config.training import CriticSettings
-from prerl.core.files import sha256_of
-from prerl.models.checkpoints import CRITIC, CRITIC_OPTIMIZER, CheckpointError
-from prerl.models.logprobs import response_hidden
-from prerl.models.training_checkpoints import load_critic
-from prerl.training.critic import Critic, ValueModel, explained_variance, value_loss
-from prerl.training.settings import TrainSettings
 
 ROWS = 12
 CRITIC_SETTINGS = {

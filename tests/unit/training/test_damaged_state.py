@@ -6,10 +6,10 @@ import re
 import shutil
 
 import pytest
-from tiny_training import PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
 
 from prerl.models import checkpoints
 from prerl.models.checkpoints import verify
+from tiny_training import PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
 
 
 @pytest.fixture(scope="module")

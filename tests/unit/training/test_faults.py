@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+
 from killable import Killer, spread
+from prerl.core.files import lock_folder, sha256_of
+from prerl.models.checkpoints import verify
 from tiny import ARCHITECTURE
 from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, SAMPLING, Workshop, job, make_problems, metrics
 from training_jobs import SCRIPTS, Training, start_script, updates_done, wait_for_update
-
-from prerl.core.files import lock_folder, sha256_of
-from prerl.models.checkpoints import verify
 
 POINTS = int(os.environ.get("KILL_POINTS", "10"))
 KEPT = [3, 6]

@@ -4,11 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from ranks import assert_equal_runs, launch, launched, tensors_of
-from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
 
 from prerl.models.checkpoints import OPTIMIZER, parts_of
 from prerl.models.sharding import end_processes
+from ranks import assert_equal_runs, launch, launched, tensors_of
+from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 

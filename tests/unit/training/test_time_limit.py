@@ -5,13 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
-from killable import Killer
-from tiny_training import Workshop, job
-from training_jobs import Training, start_script, updates_done, wait_for_update
 
+from killable import Killer
 from prerl.core.errors import UserError
 from prerl.training import time_limit
 from prerl.training.time_limit import ATTEMPTS, MARGIN_S, Slice, count_attempt, slurm_end_s
+from tiny_training import Workshop, job
+from training_jobs import Training, start_script, updates_done, wait_for_update
 
 SETTINGS = job(training={"checkpoint_every": 4}, kept_updates=[6], optimizer_updates=[6])
 

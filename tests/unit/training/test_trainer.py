@@ -9,6 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+import reincarnate_policy
+from prerl.core.files import sha256_of
+from prerl.models.checkpoints import CheckpointError, verify
+from prerl.training.settings import TrainSettings
+from prerl.training.state import table_of
 from tiny import PREFIX
 from tiny_training import (
     POSTTRAIN_ALL,
@@ -20,13 +27,6 @@ from tiny_training import (
     next_ids,
     tensors,
 )
-from transformers import AutoModelForCausalLM
-
-import reincarnate_policy
-from prerl.core.files import sha256_of
-from prerl.models.checkpoints import CheckpointError, verify
-from prerl.training.settings import TrainSettings
-from prerl.training.state import table_of
 
 
 @pytest.fixture(scope="module")

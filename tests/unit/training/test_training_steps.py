@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import EOS, PREFIX
-from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, make_problems, metrics, next_ids
 
 import prerl.training.trainer
 from prerl.core.errors import UserError
 from prerl.objectives.token_mean import row_weights
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.settings import TrainSettings
+from tiny import EOS, PREFIX
+from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, make_problems, metrics, next_ids
 
 OFFICIAL = {"token_mean": {"mode": "official", "max_tokens_per_micro_batch": 60, "ranks": 2}}
 PHASES = {"grpo": POSTTRAIN_ALL, "nsr_prerl": PRETRAIN_NEGATIVE}

@@ -6,7 +6,6 @@ import itertools
 import pytest
 import torch
 from accelerate import Accelerator
-from tiny import EOS, PREFIX, flat_gradient, naive_logprobs, random_ids, tiny_model
 
 from prerl.models.batching import row_logprobs
 from prerl.objectives.advantages import group_advantages
@@ -15,6 +14,7 @@ from prerl.objectives.token_mean import loss_rows, official_packing, row_weights
 from prerl.rollouts.graded import GradedRollouts
 from prerl.rollouts.interface import Rollout
 from prerl.training.updates import measure_spaces, policy_update
+from tiny import EOS, PREFIX, flat_gradient, naive_logprobs, random_ids, tiny_model
 
 ROWS, GROUP = 16, 4
 OFFICIAL = {"token_mean": "official", "max_tokens_per_micro_batch": 24, "ranks": 2}
