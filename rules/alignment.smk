@@ -1,5 +1,5 @@
-# Needs: base models, problems.  Makes: rollouts of each base and, a row a rollout, how the gradients of log P(y|x) and
-# log P(y) agree (results/{scale}/{model}/base/seed{n}/alignment*.parquet).
+# Needs: base models, problems.  Makes: rollouts of each base and, one row per rollout, how well the gradients of
+# log P(y|x) and log P(y) align (results/{scale}/{model}/base/seed{n}/alignment*.parquet).
 
 
 rule sample_rollouts:
@@ -14,7 +14,7 @@ rule sample_rollouts:
             seed=int(wildcards.seed),
             benchmark=SCALE["alignment"]["benchmark"],
             questions=SCALE["alignment"]["questions"],
-            samples=SCALE["alignment"]["rollouts_per_question"],
+            rollouts_per_question=SCALE["alignment"]["rollouts_per_question"],
             engine=engine(),
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),

@@ -29,8 +29,8 @@ except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
 
 # Large pages for the jobs' tensors: fewer page faults and address look-ups (Linux with glibc; elsewhere without effect).
-# No job asks the hub for anything but download_model, which gets the user's own HF_HUB_OFFLINE back.
-# A prefix takes the place of Snakemake's own, `set -euo pipefail`.
+# No job asks the hub for anything but download_model, which gets the user's HF_HUB_OFFLINE back.
+# A prefix replaces Snakemake's, `set -euo pipefail`.
 shell.prefix(
     "set -euo pipefail; export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
     "USERS_HF_HUB_OFFLINE=${{HF_HUB_OFFLINE:-}}; export HF_HUB_OFFLINE=1; "
@@ -46,7 +46,7 @@ PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
 GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if "generated" in problems]
 FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in problems]
 
-# tasks of lm-evaluation-harness; those that run what the model wrote only where the user says so
+# tasks of lm-evaluation-harness; those that run code of the model only if the user allows it
 OOD_TASKS = {
     name: task
     for name, task in SCALE["ood"]["tasks"].items()
@@ -61,36 +61,36 @@ ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
 
 def code(script):
-    """The code of a job, as inputs: an edit reruns it, a touch does not (inputs under 1 MB go by checksum)."""
+    """The code of a job, as inputs: an edit reruns it, a touch does not (inputs under 1 MB are compared by checksum)."""
     return code_files(script)
 
 
 def any_of(values):
-    """A wildcard's regular expression: one of the values, or nothing at all where there are none."""
+    """A wildcard's regular expression: one of the values, or no match if there are none."""
     return "|".join(re.escape(str(value)) for value in values) or "(?!)"
 
 
 def settings(**values):
-    """Settings of a job, as the one JSON argument that carries config into it."""
+    """Settings of a job, as the single JSON argument that carries config into it."""
     return json.dumps(values)
 
 
 def threads_of(rule_name):
-    """Cores of a job; `all` are those that the command has, so that a job which needs the only GPU runs alone."""
+    """Cores of a job; `all`: those of the command, so that a job which needs the only GPU runs alone."""
     threads = SCALE["resources"].get(rule_name, {"threads": 1})["threads"]
     return workflow.cores if threads == "all" else threads
 
 
 def resources_of(rule_name):
-    """Resources in Snakemake's names; a rule without its own takes the profile's defaults."""
-    own = SCALE["resources"].get(rule_name, {})
+    """Resources by Snakemake's names; a rule that the scale does not list takes the profile's defaults."""
+    requested = SCALE["resources"].get(rule_name, {})
     names = {"gpu": "gpu", "nodes": "nodes", "mem_mb": "mem_mb", "runtime_min": "runtime"}
-    resources = {names[key]: value for key, value in own.items() if key != "threads"}
-    if "gpu" in own:
+    resources = {names[key]: value for key, value in requested.items() if key != "threads"}
+    if "gpu" in requested:
         resources.setdefault("nodes", 1)
-    if own.get("nodes", 1) > 1:  # the job starts on its first node and takes the others by srun (launch_ranks.py):
-        # the SLURM plugin wants that said, and the number of tasks; 0: not a task for each GPU
-        resources |= {"mpi": "srun", "tasks": own["nodes"], "tasks_per_gpu": 0}
+    if requested.get("nodes", 1) > 1:  # the job starts on its first node and takes the others by srun (launch_ranks.py):
+        # the SLURM plugin needs `mpi` and the number of tasks; 0: not a task for each GPU
+        resources |= {"mpi": "srun", "tasks": requested["nodes"], "tasks_per_gpu": 0}
     return resources
 
 
@@ -100,7 +100,7 @@ def engine():
 
 
 def engine_memory(wildcards, output):
-    """The rest of that block, which changes no result. Params derived from `output` are not compared: it reruns nothing."""
+    """The rest of that block, which affects no result. Params derived from `output` are not compared: it reruns nothing."""
     return settings(**{key: SCALE["rollouts"][key] for key in ("kv_cache_gib",) if key in SCALE["rollouts"]})
 
 
@@ -128,7 +128,7 @@ def longest_answer():
 
 
 def base_manifest(wildcards):
-    """The untrained model: one of each seed where it is generated, one for all seeds where it comes from the hub."""
+    """The untrained model: one per seed if it is generated, one for all seeds if it comes from the hub."""
     if "generated" in SCALE["models"][wildcards.model]:
         return f"{R}/{wildcards.model}/{BASE}/seed{wildcards.seed}/model/manifest.json"
     return f"{R}/{wildcards.model}/{BASE}/model/manifest.json"

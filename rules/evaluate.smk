@@ -1,6 +1,6 @@
 # Needs: kept checkpoints, base models, problems, data sets of the harness.  Makes: for each method and seed its answers
 # (never changed once sampled), their grades and thoughts; for each model the questions, scores, contrasts and curves
-# that figures and tables read, out of distribution in files of their own.
+# that figures and tables read, out of distribution in separate files.
 localrules:
     aggregate_scores,
     aggregate_ood,
@@ -36,7 +36,7 @@ rule generate_samples:
         settings=lambda wildcards: settings(
             seed=int(wildcards.seed),
             updates=evaluated_updates(wildcards.method),
-            samples=SCALE["evaluation"]["samples_per_question"],
+            samples_per_question=SCALE["evaluation"]["samples_per_question"],
             engine=engine(),
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["evaluation"]["max_new_tokens"]),
@@ -67,7 +67,7 @@ if OOD_LEFT_OUT and workflow.is_main_process:
 
 
 def ood_data(wildcards):
-    """One for each task: the manifest of its data set, or its own folder."""
+    """One for each task: the manifest of its data set, or the user's folder."""
     return [
         task["folder"] if "folder" in task else f"{R}/downloads/ood/{name}/manifest.json"
         for name, task in OOD_TASKS.items()
@@ -85,7 +85,7 @@ rule evaluate_ood:
         code=code("evaluate_ood"),
         checkpoints=checkpoints,
         downloads=lambda wildcards: [path for path in ood_data(wildcards) if Path(path).name == "manifest.json"],
-        own=ood_folder_files,
+        user_tasks=ood_folder_files,
     output:
         f"{RUN}/ood.parquet",
     params:
@@ -187,7 +187,7 @@ def aggregate_settings(wildcards):
         main_benchmarks=benchmarks_of("main"),
         validation_benchmarks=SCALE["validation"]["benchmarks"],
         seeds=SCALE["seeds"],
-        samples=SCALE["evaluation"]["samples_per_question"],
+        samples_per_question=SCALE["evaluation"]["samples_per_question"],
         methods={
             name: {"parent": method.parent, "first_update": method.first_update, "last_update": method.last_update}
             for name, method in METHODS.items()

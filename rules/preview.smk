@@ -1,4 +1,4 @@
-# Needs: nothing.  Makes: nothing. What there is to know before the first job, printed: what it will cost, what is wrong.
+# Needs: nothing.  Makes: nothing. They print what to know before the first job: its cost, and what is wrong.
 from snakemake.settings.types import DeploymentMethod
 
 
@@ -8,7 +8,7 @@ localrules:
 
 
 def preview_settings():
-    """What both ask for: the scale, and the command at hand, of which they make a dry run."""
+    """What both need: the scale, and the current command, of which they make a dry run."""
     arguments = sys.argv[1 : sys.argv.index("--")] if "--" in sys.argv else sys.argv[1:]
     return settings(
         scale=config["scale"],
@@ -24,7 +24,7 @@ def preview_settings():
 rule budget:
     params:
         settings=lambda wildcards: preview_settings(),
-    retries: 0  # the profile's would ask again
+    retries: 0  # the profile's would repeat it
     shell:
         "python workflow_scripts/budget.py --settings {params.settings:q}"
 
@@ -32,6 +32,6 @@ rule budget:
 rule preflight:
     params:
         settings=lambda wildcards: preview_settings(),
-    retries: 0  # the profile's would ask again
+    retries: 0  # the profile's would repeat it
     shell:
         "python workflow_scripts/preflight.py --settings {params.settings:q}"

@@ -1,6 +1,6 @@
 # Needs: questions, scores, contrasts and curves of each model, alignment of each base.
 # Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html. Each target is a rule
-# without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one is a line below, script and caption.
+# without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script and a caption.
 localrules:
     report,
 
@@ -17,7 +17,7 @@ ALIGNMENT_TOKENS = [f"{BASE_RUN}/alignment_tokens.parquet".format(**base) for ba
 
 
 def publish_settings():
-    """What a reader of figures and tables is told of the runs; the same for every target."""
+    """What a reader of figures and tables learns about the runs; the same for every target."""
     validation = SCALE["validation"]
     warmup_method = SCALE["warmup_sweep"]["method"]
     return settings(
@@ -49,7 +49,7 @@ def publish_settings():
         ood_left_out=OOD_LEFT_OUT,
         validation_benchmarks=validation["benchmarks"],
         warmup={"method": warmup_method, "s_values": warmup_values(SCALE, METHODS)},
-        samples=SCALE["evaluation"]["samples_per_question"],
+        samples_per_question=SCALE["evaluation"]["samples_per_question"],
         confidence=SCALE["statistics"]["confidence"],
         bootstrap=SCALE["statistics"],
         updates=SCALE["training"]["total_updates"],
@@ -62,7 +62,7 @@ def publish_settings():
 
 
 def study_text():
-    """The numbers behind figures and tables in one paragraph, which every caption shows (reStructuredText)."""
+    """The numbers behind figures and tables in one paragraph, shown by every caption (reStructuredText)."""
 
     def sets(names):
         return ", ".join(f"``{name}`` ({questions_of(PROBLEM_SETS[name])} questions)" for name in names)

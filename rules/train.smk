@@ -9,7 +9,7 @@ def start_manifest(wildcards):
 
 
 def train_settings(wildcards):
-    """This method's own phase and the common settings: another method's phases change nothing here."""
+    """This method's last phase and the common settings: another method's phases change nothing here."""
     method = METHODS[wildcards.method]
     phase = method.phases[-1]
     critic = {"critic": SCALE["critic"]} if phase.settings.estimator == "gae" else {}

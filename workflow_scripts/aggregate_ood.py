@@ -1,4 +1,4 @@
-"""Bring a model's out-of-distribution answers together, own benchmarks and harness tasks, and compare the methods.
+"""Collect a model's out-of-distribution answers, from our benchmarks and harness tasks, and compare the methods.
 
 Settings: {"bootstrap": {"resamples", "confidence", "seed"}, "seeds": […], "methods": {name: {"updates"}},
  "ood_benchmarks": […], "tasks": {name: questions}, "runs": [{"method", "seed", "update", "answers"}]}.

@@ -1,8 +1,9 @@
 """Aggregate all evaluations and training histories of one model: tables questions, scores, contrasts and curves.
 
-The input files stand in the settings:
+The settings name the input files:
 {"bootstrap": {"resamples", "confidence", "seed"}, "benchmarks": […], "main_benchmarks": […],
- "validation_benchmarks": […], "seeds": […], "samples": n, "methods": {name: {"parent", "first_update", "updates"}},
+"validation_benchmarks": […], "seeds": […], "samples_per_question": n,
+"methods": {name: {"parent", "first_update", "updates"}},
  "evaluations": [{"method", "seed", "updates", "grades", "thoughts"}],
  "histories": [{"method", "seed", "metrics", "validation"}]}.
 """
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument("--curves", required=True, type=Path, help="output: training and validation by update")
     arguments = parser.parse_args()
     settings = arguments.settings
-    questions = collect_questions(settings["evaluations"], settings["benchmarks"], settings["samples"])
+    questions = collect_questions(settings["evaluations"], settings["benchmarks"], settings["samples_per_question"])
     scores = score_questions(questions, settings)
     tables = {
         arguments.questions: questions,

@@ -1,4 +1,4 @@
-"""A table of all that is left to do: jobs, GPU-hours, wall time, disk of every stage (rule budget). Runs none of it."""
+"""Table of what is left to do: jobs, GPU-hours, wall time and disk of every stage (rule budget). Runs nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GPU_SPEED = "cards as config.yaml, hardware.gpu names them, at an assumed share 
 
 @dataclass(frozen=True)
 class Stage:
-    """The jobs of one rule that are left. gib: what they leave on the disk; measured: jobs whose time is known."""
+    """The remaining jobs of one rule. gib: what they leave on disk; measured: jobs whose time is known."""
 
     rule: str
     jobs: int
@@ -36,9 +36,9 @@ class Stage:
 
 
 def seconds_measured(job: PlannedJob) -> float | None:
-    """Seconds that a job took, by its benchmark file; None where it has not run.
+    """Seconds that a job took, by its benchmark file; None if it has not run.
 
-    Snakemake times the last attempt alone. A training run in slices took longer: at least all of its updates.
+    Snakemake times only the last attempt. A training run in slices took longer: at least as long as its updates.
     """
     if not Path(job.benchmark).is_file():
         return None
@@ -52,7 +52,7 @@ def seconds_measured(job: PlannedJob) -> float | None:
 
 
 def corrections(jobs: list[PlannedJob], formula: Mapping[tuple, JobCost]) -> dict[str, tuple[float, int]]:
-    """Rule -> measured seconds over those of the formula, of its jobs that have run, and how many these are."""
+    """Rule -> measured seconds of finished jobs over those of the formula, and the number of these jobs."""
     pairs: dict[str, list[tuple[float, float]]] = {}
     for job in jobs:
         seconds = seconds_measured(job) if job.benchmark else None
@@ -67,7 +67,7 @@ def corrections(jobs: list[PlannedJob], formula: Mapping[tuple, JobCost]) -> dic
 def stages_of(
     left: list[PlannedJob], formula: Mapping[tuple, JobCost], corrected: Mapping[str, tuple[float, int]]
 ) -> list[Stage]:
-    """A row for each rule of the jobs that are left, the most GPU-hours first, then the most time."""
+    """A row for each rule with jobs left, by GPU-hours, then by time, descending."""
     stages = []
     for rule in dict.fromkeys(job.rule for job in left):
         costs = [formula[job.key] for job in left if job.rule == rule]
@@ -80,9 +80,9 @@ def stages_of(
 
 
 def elapsed(jobs: list[PlannedJob], seconds: list[float], cores: int, at_once: int) -> tuple[float, int]:
-    """Seconds to the end of the last job and most GPUs held, each job started once inputs are made and cores are free.
+    """Seconds until the last job ends and most GPUs held, each job starting when its inputs and enough cores are there.
 
-    seconds: of each job; at_once: most jobs at a time. A job takes the cores and GPUs that the plan gives it.
+    seconds: of each job; at_once: most jobs at a time. A job takes the cores and GPUs of the plan.
     """
     producers = {path: index for index, job in enumerate(jobs) for path in job.outputs}
     waits_for = [{producers[path] for path in job.inputs if path in producers} for job in jobs]
@@ -164,11 +164,11 @@ def main() -> None:
     end, gpus = elapsed(left, seconds, settings["cores"], settings["jobs"] or len(left))
     limit = f"{settings['jobs']} jobs" if settings["jobs"] else f"jobs of {settings['cores']} cores"
     needed = f", on up to {gpus} GPUs" if gpus else ""
-    print(f"With {limit} at a time, each once its inputs are made, no waiting in a queue{needed}: {duration(end)}.")
+    print(f"With {limit} at a time, each as soon as its inputs exist, no waiting in a queue{needed}: {duration(end)}.")
     speed = GPU_SPEED if any(cost.gpus for cost in formula.values()) else CPU_SPEED
     print(f"formula: workflow_scripts/prerl/planning/costs.py, for {speed}.")
     if corrected:
-        print("N measured: the formula, times how much longer than that N jobs of the stage have taken here.")
+        print("N measured: the formula, scaled by how much longer N jobs of the stage have taken here.")
 
 
 if __name__ == "__main__":

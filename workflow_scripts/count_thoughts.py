@@ -16,10 +16,10 @@ from prerl.rollouts.thoughts import ThoughtCounter
 
 
 def load_tokenizer(policy: Path) -> Tokenizer:
-    """Tokenizer of the model folder that the manifest `policy` stands in."""
+    """Tokenizer of the model folder that holds the manifest `policy`."""
     path = policy.parent / "tokenizer.json"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: --policy must name the manifest of a model folder that holds it")
+        raise FileNotFoundError(f"{path} is missing: --policy must be the manifest of a model folder that holds it")
     return Tokenizer.from_file(str(path))
 
 

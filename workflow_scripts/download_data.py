@@ -1,4 +1,4 @@
-"""Fetch one file of problems, pinned by its sha256, from the mirror or its public address (rule download_data)."""
+"""Download one problem file, pinned by its sha256, from the mirror or its public address (rule download_data)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from prerl.data.downloads import DownloadError, Patience, Source, download
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=json.loads, required=True, help="JSON with url, name, mirror")
-    parser.add_argument("--sha256", required=True, help="what the file must have")
+    parser.add_argument("--sha256", required=True, help="expected sha256 of the file")
     parser.add_argument("--state", type=Path, required=True, help="folder that keeps a partial file for the next run")
     parser.add_argument("--file", type=Path, required=True, help="the file as its source serves it")
-    parser.add_argument("--timeout-s", type=float, default=Patience.timeout_s, help="to connect; of a silent server")
+    parser.add_argument("--timeout-s", type=float, default=Patience.timeout_s, help="to connect, and between reads")
     parser.add_argument("--backoff-s", type=float, default=Patience.backoff_s, help="before the second attempt")
     arguments = parser.parse_args()
     arguments.state.mkdir(parents=True, exist_ok=True)
@@ -27,7 +27,7 @@ def main() -> None:
         download(Source(**arguments.source), arguments.sha256, arguments.file, partial, patience)
     except OSError as error:
         raise DownloadError(
-            f"{arguments.file}: {error}; make room on the disk or correct the rights, and rerun"
+            f"{arguments.file}: {error}; make room on the disk or correct the permissions, and rerun"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Fetch a model of the hub at its revision, check and publish it as a base model (rule download_model)."""
+"""Download a model of the hub at its revision, check it and publish it as a base model (rule download_model)."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def main() -> None:
         required=True,
         help="JSON: model, repository, architecture, prompt, max_new_tokens",
     )
-    parser.add_argument("--state", type=Path, required=True, help="folder that keeps what arrived for the next run")
+    parser.add_argument("--state", type=Path, required=True, help="keeps partial downloads for the next run")
     parser.add_argument("--manifest", type=Path, required=True, help="written last, beside the model's files")
-    parser.add_argument("--timeout-s", type=float, default=Patience.timeout_s, help="to connect; of a silent server")
+    parser.add_argument("--timeout-s", type=float, default=Patience.timeout_s, help="to connect, and between reads")
     parser.add_argument("--backoff-s", type=float, default=Patience.backoff_s, help="before the second attempt")
     arguments = parser.parse_args()
     settings = arguments.settings
@@ -45,7 +45,7 @@ def main() -> None:
         )
     except OSError as error:
         raise DownloadError(
-            f"{arguments.manifest.parent}: {error}; make room on the disk or correct the rights, and rerun"
+            f"{arguments.manifest.parent}: {error}; make room on the disk or correct the permissions, and rerun"
         ) from None
 
 

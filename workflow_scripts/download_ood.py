@@ -1,4 +1,4 @@
-"""Fetch the data set of a benchmark from the Hugging Face hub at one revision (rule download_ood, login node)."""
+"""Download the data set of a benchmark from the Hugging Face hub at one revision (rule download_ood, login node)."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from huggingface_hub.errors import (
 from prerl.core.errors import UserError, run_main
 from prerl.core.files import delete, lock_folder, sha256_of, write_json
 
-DATA = ["*.md", "*.parquet", "*.csv", "*.json", "*.jsonl"]  # the card says which file is which split; nothing that runs
+DATA = ["*.md", "*.parquet", "*.csv", "*.json", "*.jsonl"]  # the card names the split of each file; nothing executable
 
 
 def fetch(repository: str, revision: str, folder: Path) -> None:
-    """Put the data set's files into `folder`; those that are there already are kept. Raises UserError."""
+    """Download the data set's files into `folder`; files already there are kept. Raises UserError."""
     name, page = f"the data set {repository} at revision {revision}", f"{constants.ENDPOINT}/datasets/{repository}"
     try:
         snapshot_download(
@@ -32,7 +32,7 @@ def fetch(repository: str, revision: str, folder: Path) -> None:
         )
     except GatedRepoError:
         raise UserError(
-            f"{name} may not be read by everyone: accept its terms at {page} and set HF_TOKEN to a token of that "
+            f"{name} is gated or private: accept its terms at {page} and set HF_TOKEN to a token of that "
             "account; or take its entry out of ood.tasks"
         ) from None
     except RevisionNotFoundError:
@@ -60,7 +60,7 @@ def main() -> None:
     with lock_folder(state):
         arrived = state / source["revision"]
         fetch(source["repository"], source["revision"], arrived)
-        delete(arrived / ".cache")  # the client's notes
+        delete(arrived / ".cache")  # the client's bookkeeping
         if target.exists():
             delete(target)
         target.parent.mkdir(parents=True, exist_ok=True)

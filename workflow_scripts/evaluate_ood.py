@@ -1,4 +1,4 @@
-"""Evaluate one policy on the benchmarks of lm-evaluation-harness (rule evaluate_ood); a finished one is kept."""
+"""Evaluate one policy on the benchmarks of lm-evaluation-harness (rule evaluate_ood); finished ones are kept."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--settings", required=True, help="JSON, rule evaluate_ood in rules/evaluate.smk")
     parser.add_argument("--engine-memory", type=json.loads, required=True, help="JSON: kv_cache_gib")
     parser.add_argument("--policy", required=True, type=Path, help="manifest of the checkpoint")
-    parser.add_argument("--data", required=True, nargs="+", type=Path, help="a task's manifest or folder, one a task")
+    parser.add_argument("--data", required=True, nargs="+", type=Path, help="manifest or folder, one per task")
     parser.add_argument("--state", required=True, type=Path, help="folder of finished tasks, no output")
     parser.add_argument("--answers", required=True, type=Path, help="parquet to write")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Figure: how far ∇log P(y|x) and ∇log P(y) of the base model point the same way, with two controls."""
+"""Figure: how well ∇log P(y|x) and ∇log P(y) of the base model align, with two controls."""
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ ROLLOUT_KEYS = ["seed", "benchmark", "question", "sample"]
 
 
 def units(rows: pd.DataFrame) -> pd.Series:
-    """What intervals are taken over: the seed, or with one seed the question (its rollouts belong together)."""
+    """The unit of the intervals: the seed, or with one seed the question (its rollouts are not independent)."""
     return rows["seed"] if rows["seed"].nunique() > 1 else rows["benchmark"] + "/" + rows["question"]
 
 
@@ -52,7 +52,7 @@ def entropy_bins(rows: pd.DataFrame) -> pd.Series:
 
 
 def outline(axes: Axes, data: pd.Series, edges: np.ndarray, weights: np.ndarray, style: dict, label: str) -> None:
-    """Outline of one weighted histogram with a line as its legend entry (an empty label gives none)."""
+    """Outline of one weighted histogram with a line as its legend entry (an empty label gives no entry)."""
     color, linestyle = style["color"], style["linestyle"]
     axes.hist(data, list(edges), weights=weights, histtype="step", color=color, linestyle=linestyle, linewidth=1.2)
     if label:
@@ -67,7 +67,7 @@ def mean_over_questions(rows: pd.DataFrame, column: str, settings: dict) -> Inte
 
 
 def three_digits(value: float) -> str:
-    """Three significant digits, thousands apart: 15,800."""
+    """Three significant digits with a thousands separator: 15,800."""
     return f"{float(f'{value:.3g}'):,g}"
 
 
@@ -87,7 +87,7 @@ def inner_numbers(axes: Axes, rows: pd.DataFrame, column: str, settings: dict) -
 
 
 def cosine_legend(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
-    """Name every partner with its mean cosine and the interval that resamples whole questions."""
+    """Name every partner with its mean cosine and the interval from resampling whole questions."""
     for name, (prefix, style) in PARTNERS.items():
         if rows[f"{prefix}cosine"].isna().all():
             continue
@@ -99,7 +99,7 @@ def cosine_legend(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
 
 
 def histograms(axes: Axes, rows: pd.DataFrame, column: str) -> None:
-    """Outlines of the distribution over rollouts for the three partners, equal bins, zero marked."""
+    """Outlines of the distribution over rollouts for the three partners, with equal bins and a line at zero."""
     values = {name: rows[prefix + column].dropna() for name, (prefix, _) in PARTNERS.items()}
     low, high = pd.concat(values.values()).min(), pd.concat(values.values()).max()
     edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 0.5, high + 0.5, 41)

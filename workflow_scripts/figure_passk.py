@@ -59,7 +59,7 @@ def main() -> None:
     settings = job.settings
     base = results.pass_at_k(job.tables["scores"][settings["models"][0]], settings, BASE, 0, MEAN)
     footer = (
-        f"{plotting.seeds_text(settings)}; n = {settings['samples']} answers to each of "
+        f"{plotting.seeds_text(settings)}; n = {settings['samples_per_question']} answers to each of "
         f"{base['n_questions'].iloc[0]:,} main questions; methods at the end of their runs; OOD: out of distribution"
     )
     plotting.draw_models(job, draw, footer, height_in=0.5 + 1.8 * rows_of_panels(settings))

@@ -15,7 +15,7 @@ THOUGHTS = ("reflections", "transitions")
 
 
 def policies(settings: dict) -> list[tuple[str, int, str]]:
-    """(method, update, label) of the policies shown; methods that are not configured are left out."""
+    """(method, update, label) of the policies shown, without methods that are not configured."""
     early = settings["reference_updates"]["nsr"]
     shown = [(BASE, 0, "Base")]
     for method, update in (("nsr_prerl", early), ("grpo", early), ("grpo", None)):

@@ -23,7 +23,7 @@ def sweep(questions: pd.DataFrame, settings: dict, benchmarks: list[str]) -> pd.
 
 
 def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
-    """Accuracy against S, for the main and (where there are any) the out-of-distribution benchmarks."""
+    """Accuracy against S, for the main and, if any, the out-of-distribution benchmarks."""
     groups = {"Main benchmarks": settings["main_benchmarks"], "Out of distribution": settings["ood_benchmarks"]}
     groups = {name: benchmarks for name, benchmarks in groups.items() if benchmarks}
     swept = settings["warmup"]["method"]
@@ -39,7 +39,7 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
         margin = 0.04 * max(table.index.max(), 1)
         axes.set_xlim(table.index.min() - margin, table.index.max() + margin)
         axes.set_xlabel("NSR-PreRL updates S before GRPO (0 = GRPO)")
-    panels[0].set_ylabel(f"Accuracy, avg@{settings['samples']} (%)")
+    panels[0].set_ylabel(f"Accuracy, avg@{settings['samples_per_question']} (%)")
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Grade sampled answers: Hendrycks string equality (the training reward) and strict boxed-only math-verify beside it.
 
-Unit and tolerance of a question, where its file has these columns, are for math-verify alone: Hendrycks equality stays
+Unit and tolerance of a question, if its file has these columns, are for math-verify only: Hendrycks equality stays
 the official rule. Writes one row per answer: update, benchmark, question, sample, hendrycks, math_verify, boxed.
 """
 
@@ -16,7 +16,7 @@ from prerl.rollouts.rewards import is_equiv, last_boxed
 def read_answers(paths: list[Path]) -> dict[tuple[str, str], tuple]:
     """Answer, unit and tolerance by (benchmark, question id); a file's name is the benchmark.
 
-    The columns unit (text) and tolerance (number) may be absent from a file, and None where a question has none.
+    The columns unit (text) and tolerance (number) may be absent from a file, and None if a question has none.
 
     Raises:
         ValueError: a repeated id.
@@ -27,13 +27,13 @@ def read_answers(paths: list[Path]) -> dict[tuple[str, str], tuple]:
     for path in paths:
         for row in read_problems(path).to_pylist():
             if (path.stem, row["id"]) in answers:
-                raise ValueError(f"{path}: question {row['id']!r} stands twice; prepare the data again without repeats")
+                raise ValueError(f"{path}: question {row['id']!r} occurs twice; prepare the data again without repeats")
             answers[path.stem, row["id"]] = row["answer"], row.get("unit"), row.get("tolerance")
     return answers
 
 
 def check_questions(updates: list[int], questions: list[tuple[str, str]], answers: dict, samples: Path) -> None:
-    """Raise ValueError unless every update sampled exactly the (benchmark, question) pairs that have an answer."""
+    """Raise ValueError unless every update sampled exactly the (benchmark, question) pairs with a ground truth."""
     sampled: dict[int, set] = {update: set() for update in updates}
     for update, question in zip(updates, questions, strict=True):
         sampled[update].add(question)
@@ -42,7 +42,7 @@ def check_questions(updates: list[int], questions: list[tuple[str, str]], answer
         if unknown:
             raise ValueError(
                 f"{samples}: update {update} has {len(unknown)} questions without a ground truth, first {unknown[0]}; "
-                "pass the --questions files that the answers were sampled from ({benchmark}.parquet)"
+                "pass the --questions files that the samples were drawn for ({benchmark}.parquet)"
             )
         if missing:
             raise ValueError(
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument("--questions", required=True, type=Path, nargs="+", help="{benchmark}.parquet with answers")
     parser.add_argument("--grades", required=True, type=Path, help="output")
     arguments = parser.parse_args()
-    # imported here and not above: every grading worker imports this file again, and needs none of it
+    # imported here, not above: every grading worker imports this file again and needs none of it
     import pyarrow as pa
 
     from prerl.core.files import read_table, write_parquet

@@ -1,6 +1,6 @@
-"""Start a script once for every GPU of its job, by torchrun, on several nodes through srun; where one fails, all end.
+"""Start a script once for every GPU of its job by torchrun, on several nodes through srun; if one fails, all end.
 
-Of a failure only the words of the process that failed remain (prerl/core/errors.py), none of torchrun's.
+On a failure only the message of the process that failed remains (prerl/core/errors.py), none of torchrun's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from prerl.core.errors import UserError, run_main
 
 
 class Termination:
-    """Passes SIGTERM on to the processes, which save and exit (training/time_limit.py); torchrun would kill them."""
+    """Forwards SIGTERM to the processes, which save and exit (training/time_limit.py); torchrun would kill them."""
 
     def __init__(self) -> None:
         self.told = False
@@ -39,7 +39,7 @@ class Termination:
 def take_nodes(nodes: int, cores: int) -> NoReturn:
     """Become an srun that starts this launcher on each node of the SLURM job, with `cores` of its cores.
 
-    The first node, where this runs, is the one that all processes meet at. srun kills all where one launcher fails.
+    All processes rendezvous at the first node, where this runs. srun kills all launchers if one fails.
     """
     with socket.socket() as listener:
         listener.bind(("", 0))
@@ -52,20 +52,20 @@ def take_nodes(nodes: int, cores: int) -> NoReturn:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     wanted = parser.add_mutually_exclusive_group(required=True)
-    wanted.add_argument("--gpus", type=int, help="GPUs of all nodes that the job asked for: one process on each")
-    wanted.add_argument("--processes", type=int, help="processes without a GPU each")
-    parser.add_argument("--nodes", type=int, default=1, help="nodes that the job has, of a SLURM job where more than 1")
-    parser.add_argument("--cores", type=int, help="cores that the job has on each of several nodes")
-    parser.add_argument("--head", help="HOST:PORT of the first node; given by this script to itself")
+    wanted.add_argument("--gpus", type=int, help="GPUs of all nodes of the job: one process on each")
+    wanted.add_argument("--processes", type=int, help="number of processes, without GPUs")
+    parser.add_argument("--nodes", type=int, default=1, help="nodes of the job; more than 1 needs a SLURM job")
+    parser.add_argument("--cores", type=int, help="cores of the job on each node, if there are several")
+    parser.add_argument("--head", help="HOST:PORT of the first node; set by this script itself")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="-- script and its arguments")
     arguments = parser.parse_args()
-    per_node = (arguments.gpus or arguments.processes) // arguments.nodes  # prerl.config.checks refuses another number
+    per_node = (arguments.gpus or arguments.processes) // arguments.nodes  # prerl.config.checks refuses other numbers
     if arguments.nodes > 1 and not arguments.head:
         take_nodes(arguments.nodes, arguments.cores)
     if arguments.gpus and torch.cuda.device_count() < per_node:
         raise UserError(
             f"resources.*.gpu: {per_node} a node, but torch sees {torch.cuda.device_count()} on {socket.gethostname()}:"
-            " ask for fewer, or look at the node's driver and the CUDA build of torch"
+            " ask for fewer, or check the node's driver and the CUDA build of torch"
         )
     termination = Termination()
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -87,8 +87,8 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         if failure.exitcode < 0:
             raise UserError(
-                f"process {rank} was ended by {failure.signal_name()}, and so the others: after SIGKILL look whether "
-                "the node's memory was full, and raise mem_mb of the rule in resources"
+                f"process {rank} was ended by {failure.signal_name()}, then the others: after SIGKILL check whether "
+                "the node ran out of memory, and raise mem_mb of the rule in resources"
             ) from None
         sys.exit(1)
     except SignalException as error:

@@ -24,8 +24,8 @@ def main() -> None:
     parser.add_argument("--policy", type=Path, required=True, help="manifest of the base model")
     parser.add_argument("--rollouts", type=Path, required=True)
     parser.add_argument("--questions", type=Path, required=True)
-    parser.add_argument("--alignment", type=Path, required=True, help="parquet to write, a row a rollout")
-    parser.add_argument("--tokens", type=Path, required=True, help="parquet to write, a row a response token")
+    parser.add_argument("--alignment", type=Path, required=True, help="parquet to write, one row per rollout")
+    parser.add_argument("--tokens", type=Path, required=True, help="parquet to write, one row per response token")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
     folder = verify(arguments.policy)
@@ -35,7 +35,7 @@ def main() -> None:
     model = load_model(folder)
     if model.device.type == "cuda":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        pack_rows(model)  # for its attention: transformers' own in float32 makes a matrix of all pairs of tokens
+        pack_rows(model)  # for its attention: the default in float32 makes a matrix of all pairs of tokens
     problems = read_problems(arguments.questions).to_pydict()
     answers = dict(zip(problems["id"], problems["answer"], strict=True))
     contexts = dict(zip(problems["id"], encode_prompts(tokenizer, problems["problem"], prompt), strict=True))

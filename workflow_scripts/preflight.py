@@ -1,6 +1,6 @@
-"""What would stop a run, looked at before its first job, a line each (rule preflight). Submits and downloads nothing.
+"""What would stop a run, checked before its first job, one line each (rule preflight). Submits and downloads nothing.
 
-Exit status 1 where something is wrong. `later` is what the run itself does first, with the command that does it now.
+Exit status 1 if something is wrong. `later`: the run itself does it first; the command given does it now.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ REMEDY = (
     "correct account, partition, GPU type or time limit in slurm/config.yaml, cores, GPUs or memory in config.yaml, "
     "resources"
 )
-Finding = tuple[str, str]  # OK, LATER or FAULT, and what was found with its remedy
+Finding = tuple[str, str]  # OK, LATER or FAULT, and the finding with its remedy
 
 
 class Resources(dict):
-    """A job's resources as the SLURM plugin reads them: by name, whole numbers as such."""
+    """A job's resources as the SLURM plugin reads them: by name, whole numbers as int."""
 
     def __init__(self, written: Mapping[str, str]) -> None:
         super().__init__({key: int(value) if value.isdecimal() else value for key, value in written.items()})
@@ -48,29 +48,29 @@ class Resources(dict):
 
 
 def check_disk(left: list[PlannedJob], block: Mapping, results: Path) -> Iterator[Finding]:
-    """Room for what the jobs that are left will write, by formula."""
+    """Room for what the remaining jobs will write, by formula."""
     methods = resolve_methods(block)
     needed = sum(job_cost(job.rule, job.wildcards, block, methods).disk_gib for job in left)
     place = next(folder for folder in (results, *results.absolute().parents) if folder.exists()).resolve()
     free = shutil.disk_usage(place).free / GIB
-    said = f"{place} has {free:.0f} GiB free, what is left to do writes about {needed:.0f} GiB (formula)"
+    said = f"{place} has {free:.0f} GiB free, the remaining jobs write about {needed:.0f} GiB (formula)"
     if free < needed:
         yield FAULT, f"{said}: make room, or make `results` a link to a folder on a larger disk"
     else:
-        yield OK, f"{said}; a quota is not seen"
+        yield OK, f"{said}; quotas are not checked"
 
 
 def check_models(block: Mapping, results: Path) -> Iterator[Finding]:
-    """Revision, files, shape, tokenizer, template and EOS of the models that were fetched."""
+    """Revision, files, shape, tokenizer, template and EOS of the downloaded models."""
     longest = max(block[stage]["max_new_tokens"] for stage in ("rollouts", "validation", "evaluation"))
     for name, model in block["models"].items():
         if "hub" not in model:
-            yield OK, f"{name} is trained here, nothing is fetched"
+            yield OK, f"{name} is trained here, nothing to download"
             continue
         manifest = results / name / "base/model/manifest.json"
         if not manifest.exists():
             command = f"snakemake --cores 1 --config scale={results.name} -- {manifest}"
-            yield LATER, f"{name} ({HubModel(**model['hub'])}) is not here yet: `{command}`"
+            yield LATER, f"{name} ({HubModel(**model['hub'])}) is not downloaded yet: `{command}`"
             continue
         folder = published(HubModel(**model["hub"]), manifest)
         check_architecture(name, Shape(**model["architecture"]), json.loads((folder / "config.json").read_bytes()))
@@ -81,11 +81,11 @@ def check_models(block: Mapping, results: Path) -> Iterator[Finding]:
 
 
 def check_environments(said: str, arguments: list[str]) -> Iterator[Finding]:
-    """The environments that Snakemake would have to build, which it names in a dry run."""
+    """The environments that Snakemake would have to build, named in its dry run."""
     missing = sorted(set(re.findall(r"^(?:Incomplete )?Conda environment (\S+) will be (?:re)?created", said, re.M)))
     if missing:
         command = shlex.join(["snakemake", *arguments, "--conda-create-envs-only"])
-        yield LATER, f"{', '.join(missing)}: to be built, `{command}`"
+        yield LATER, f"{', '.join(missing)}: not built yet: `{command}`"
     else:
         yield OK, "all are built"
 
@@ -100,15 +100,15 @@ def check_memory_plan(block: Mapping) -> Iterator[Finding]:
         job = f"{plan.rule} of {plan.model} on {plan.gpus} GPU(s)"
         yield OK, f"{job}: {plan.peak_gib:.1f} of {plan.capacity_gib} GiB each, planned; {plan.peak_stage}: {parts}"
     if not plans:
-        yield OK, "no job asks for a GPU that the configuration describes"
+        yield OK, "no job asks for a GPU"
 
 
 def check_queue(submitted: list[PlannedJob]) -> Iterator[Finding]:
-    """Whether SLURM would take the jobs: `sbatch --test-only` with the plugin's own options, once for each request."""
+    """Whether SLURM would take the jobs: `sbatch --test-only` with the plugin's options, once per distinct request."""
     if shutil.which("sbatch") is None:
         yield FAULT, "sbatch is not on the path: run this on a login node of the cluster, or load its SLURM module"
         return
-    requests: dict[str, PlannedJob] = {}  # a request by its first job; the others of the same are accepted with it
+    requests: dict[str, PlannedJob] = {}  # request -> its first job, which stands for the others
     for job in submitted:
         requests.setdefault(sbatch_options(job), job)
     limits = time_limits()
@@ -124,11 +124,11 @@ def check_queue(submitted: list[PlannedJob]) -> Iterator[Finding]:
         else:
             accepted.append(job.rule)
     if accepted:
-        yield OK, f"SLURM takes the jobs of {', '.join(accepted)} and their like"
+        yield OK, f"SLURM accepts the jobs of {', '.join(accepted)}"
 
 
 def too_long(job: PlannedJob, limits: Mapping) -> str:
-    """The fault of a job whose time limit is above its partition's, else nothing. `sbatch` may take it all the same."""
+    """The fault of a job whose time limit exceeds its partition's, else "". `sbatch` may accept it all the same."""
     partitions = job.resources.get("slurm_partition", limits["default"])
     longest = max(limits.get(name, math.inf) for name in partitions.split(","))
     asked = int(job.resources.get("runtime", 0))
@@ -162,7 +162,7 @@ def minutes(limit: str) -> float:
 
 
 def sbatch_options(job: PlannedJob) -> str:
-    """What the SLURM plugin would ask for: its own functions, without name, log and comment of a job."""
+    """What the SLURM plugin would ask for, by its functions, without name, log and comment of a job."""
     asking = SimpleNamespace(resources=Resources(job.resources), threads=int(job.resources["cpus"]))
     names = {"account": "-A", "partition": "-p"}
     named = {
@@ -171,13 +171,13 @@ def sbatch_options(job: PlannedJob) -> str:
         else ""
         for key, option in names.items()
     }
-    own = {"run_uuid": "preflight", "slurm_logfile": "/dev/null", "comment_str": "preflight", "workdir": ""}
-    command = get_submit_command(asking, own | named) + set_gres_string(asking)
+    fixed = {"run_uuid": "preflight", "slurm_logfile": "/dev/null", "comment_str": "preflight", "workdir": ""}
+    command = get_submit_command(asking, fixed | named) + set_gres_string(asking)
     return " ".join(command.split("--comment preflight", 1)[1].split())
 
 
 def report(topic: str, check: Callable[[], Iterator[Finding]]) -> bool:
-    """Print the findings of a check; whether all is well."""
+    """Print the findings of a check; returns whether all is well."""
     try:
         findings = list(check())
     except UserError as error:
@@ -189,7 +189,7 @@ def report(topic: str, check: Callable[[], Iterator[Finding]]) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--settings", type=json.loads, required=True, help="of rules/preview.smk, JSON")
+    parser.add_argument("--settings", type=json.loads, required=True, help="JSON, see rules/preview.smk")
     settings = parser.parse_args().settings
     results = Path("results") / settings["scale"]
     said = dry_run(settings["arguments"], ["all"])

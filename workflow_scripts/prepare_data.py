@@ -1,4 +1,4 @@
-"""Bring a downloaded file of problems into the project's columns (rule prepare_data)."""
+"""Convert a downloaded problem file to the project's columns (rule prepare_data)."""
 
 from __future__ import annotations
 

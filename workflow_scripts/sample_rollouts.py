@@ -17,7 +17,7 @@ from prerl.models.checkpoints import verify
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--settings", required=True, help="JSON: seed, benchmark, questions, samples, engine, prompt, …"
+        "--settings", required=True, help="JSON: seed, benchmark, questions, rollouts_per_question, engine, prompt, …"
     )
     parser.add_argument("--engine-memory", type=json.loads, default={}, help="JSON, the rest of the block `engine`")
     parser.add_argument("--policy", type=Path, required=True, help="manifest of the base model")
@@ -44,7 +44,7 @@ def main() -> None:
         update=0,
         purpose="alignment",
         seed=settings["seed"],
-        samples=settings["samples"],
+        samples=settings["rollouts_per_question"],
     )
     write_parquet(arguments.rollouts, rollouts)
 

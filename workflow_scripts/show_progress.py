@@ -1,7 +1,7 @@
-"""Run snakemake and say every 20 seconds how far it is: jobs, updates, time left. `make miniature` and `make smoke`.
+"""Run snakemake and print its progress every 20 seconds: jobs, updates, time left. `make miniature` and `make smoke`.
 
 Snakemake's whole output goes to results/{scale}/logs/snakemake.log, locked while snakemake or a job of it lives; its
-errors are shown as they come. Ctrl-C is passed on to snakemake and its jobs; the exit code is snakemake's.
+its Ctrl-C is passed on to snakemake and its jobs; the exit code is snakemake's.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 INTERVAL_S = 20
 RESUMES = "The same command resumes where it stopped."
 LOCKED = """Snakemake's lock is taken. If another snakemake works in this checkout, wait for it or end it.
-If one was killed (kill -9, a power cut), remove its lock by
+If one was killed (kill -9, a power cut), remove its lock with
     {} --unlock
 then start again: it resumes where that one stopped."""
 
@@ -45,7 +45,7 @@ ROUTINE = re.compile(r"^\[|^Select jobs|^Execute \d|^\d+ of \d+ steps")
 
 @dataclass
 class Plan:
-    """What a dry run names: jobs and seconds by rule (planning/costs.py), the training runs and their updates."""
+    """What a dry run plans: jobs and seconds by rule (planning/costs.py), the training runs and their updates."""
 
     jobs: Counter = field(default_factory=Counter)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -67,7 +67,7 @@ def read_plan(dry_run: str, block: Mapping) -> Plan:
 
 
 def updates_done(state: Path, run: Run, since: float) -> int:
-    """Updates that a training run has done of its own phase, from its progress.json; 0 if it was not written since."""
+    """Updates that a training run has done of its last phase, from its progress.json; 0 if not written since."""
     file = state / run[0] / run[1] / f"seed{run[2]}" / "progress.json"
     try:
         if file.stat().st_mtime < since:
@@ -108,12 +108,12 @@ class Output:
         self.stream = file.open(encoding="utf-8")
         self.finished: Counter = Counter()
         self.in_error = False
-        self.stopped = False  # by the user; then the ends of the jobs are no news
+        self.stopped = False  # by the user; the ends of jobs are then no news
         self.locked = False  # snakemake found its lock
         self.rest = ""
 
     def follow(self) -> None:
-        """Take the lines that came since the last call."""
+        """Read the lines that came since the last call."""
         *lines, self.rest = (self.rest + self.stream.read()).split("\n")
         for line in lines:
             if found := FINISHED.match(line):
@@ -132,7 +132,7 @@ def group_file(log: Path) -> Path:
 def lock(log: Path) -> TextIO:
     """Open an empty `log`, locked until the last process dies that writes to it: snakemake and its jobs inherit it.
 
-    Exits with a message where an earlier run or a job of it still lives.
+    Exits with a message if an earlier run or a job of it still lives.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     stream = log.open("a", encoding="utf-8")
@@ -141,7 +141,7 @@ def lock(log: Path) -> TextIO:
     except BlockingIOError:
         group, host = group_file(log).read_text(encoding="utf-8").split()
         sys.exit(
-            f"An earlier run, or a job that it left, still works on {log.parents[1].relative_to(ROOT)}, process group "
+            f"An earlier run, or a job it left, is still working on {log.parents[1].relative_to(ROOT)}, process group "
             f"{group} on {host}. Wait for it, or end all of it there by\n    kill -INT -- -{group}\n"
             "then start again: it resumes where that one stopped."
         )
@@ -208,7 +208,7 @@ def main() -> int:
     command = [*snakemake, "--cores", str(arguments.cores), "--max-jobs-per-timespan", "500/5s"]
     code, locked = run(command, log, plan, ROOT / results / "state")
     if code:
-        print(f"snakemake ended with code {code}; all it said is in {results}/logs/snakemake.log", file=sys.stderr)
+        print(f"snakemake ended with code {code}; its whole output is in {results}/logs/snakemake.log", file=sys.stderr)
         print(LOCKED.format(shutil.which("snakemake")) if locked else RESUMES, file=sys.stderr)
         return code
     print(f"Done. Open {results}/report.html")

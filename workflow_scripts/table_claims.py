@@ -10,7 +10,7 @@ from prerl.publishing.tables import bracket
 
 NOTE = (
     "Question bootstrap: difference of accuracies in pp, questions resampled for both sides with the trained "
-    "policies fixed; it never decides. Empty where the claim is no difference of accuracies on benchmark questions, or "
+    "policies fixed; it never decides. Empty if the claim is not a difference of accuracies on benchmark questions, or "
     "is not tested."
 )
 

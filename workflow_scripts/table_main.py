@@ -1,4 +1,4 @@
-"""Table: accuracy of the base and of every method on every benchmark, both graders, difference to GRPO."""
+"""Table: accuracy of the base and every method on every benchmark, both graders, difference to GRPO."""
 
 import pandas as pd
 

@@ -19,7 +19,7 @@ NO_SETS = "This scale has no out-of-distribution benchmarks: give one `role: ood
 
 
 def build(answers: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
-    """One row per model, method (at the end of its run) and benchmark; the mean of all where there are several."""
+    """One row per model, method (at the end of its run) and benchmark; the mean of all if there are several."""
     graders = settings["ood_sets"]
     selections = ({MEAN: list(graders)} if len(graders) > 1 else {}) | {name: [name] for name in graders}
     table = []
@@ -42,7 +42,7 @@ def reading_form(table: pd.DataFrame, settings: dict) -> pd.DataFrame:
     """The table for Markdown, each benchmark with its grader."""
     form = tables.reading_form(table, settings, REFERENCES)
     form.insert(3, "grader", table["grader"])
-    names = {f"avg@{settings['samples']} (%)": "accuracy (%)", "paper (grade)": "paper's gain (grade)"}
+    names = {f"avg@{settings['samples_per_question']} (%)": "accuracy (%)", "paper (grade)": "paper's gain (grade)"}
     return form.rename(columns=names)
 
 

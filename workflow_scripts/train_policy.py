@@ -1,4 +1,4 @@
-"""Train the last phase of a method: one resumable job (rule train_policy), under SLURM in slices of its time limit."""
+"""Train the last phase of a method: one resumable job (rule train_policy), under SLURM in slices of the time limit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from prerl.training.trainer import Trainer
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--settings", required=True, help="JSON, see prerl.training.settings.TrainSettings")
-    parser.add_argument("--code", nargs="+", type=Path, required=True, help="files whose edit makes old state foreign")
+    parser.add_argument("--code", nargs="+", type=Path, required=True, help="files whose edit invalidates saved state")
     parser.add_argument("--engine-memory", type=json.loads, default={}, help="JSON, the rest of the block `engine`")
     parser.add_argument("--start", type=Path, required=True, help="manifest of the starting policy")
     parser.add_argument("--train", type=Path, required=True)

@@ -180,7 +180,7 @@ def parity(shape: Shape, precision: str) -> list[list[str]]:
 
 
 def vllm_parity(job: Pass) -> list[list[str]]:
-    """The sampler's gap to the trainer, of the first weights and after an update; nothing where there is no vllm."""
+    """The sampler's gap to the trainer, of the first weights and after an update; nothing if there is no vllm."""
     from prerl.config.rollouts import EngineSettings, SamplingSettings
     from prerl.core.errors import UserError
     from prerl.rollouts.engines import build_sampler

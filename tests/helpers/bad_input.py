@@ -104,7 +104,13 @@ def no_problem(run: Run) -> Callable[[], object]:
 
 def truncated_shard(run: Run) -> Callable[[], object]:
     """The samples that an interrupted generate_samples goes on from."""
-    settings = {"seed": 1, "samples": 2, "engine": {"name": "transformers"}, "prompt": PROMPT, "sampling": SAMPLING}
+    settings = {
+        "seed": 1,
+        "samples_per_question": 2,
+        "engine": {"name": "transformers"},
+        "prompt": PROMPT,
+        "sampling": SAMPLING,
+    }
     arguments = ({0: run.base}, run.validation[:1], run.folder / "shards", settings)
     generate_sharded(*arguments)
     (shard,) = (run.folder / "shards").iterdir()

@@ -219,7 +219,7 @@ class Study:
         settings = {
             "seed": SEED,
             "updates": updates,
-            "samples": EVALUATION_SAMPLES,
+            "samples_per_question": EVALUATION_SAMPLES,
             "engine": ENGINES[self.engine],
             "prompt": PROMPT,
             "sampling": SAMPLING,
@@ -250,7 +250,7 @@ class Study:
             "bootstrap": {"resamples": 200, "confidence": 0.95, "seed": 0},
             "main_benchmarks": ["amc23"],
             "benchmarks": ["amc23"],
-            "samples": EVALUATION_SAMPLES,
+            "samples_per_question": EVALUATION_SAMPLES,
             "seeds": [SEED],
             "validation_benchmarks": ["amc23"],
             "methods": {

@@ -74,7 +74,7 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
         "ood_left_out": [],
         "validation_benchmarks": VALIDATION,
         "warmup": {"method": "dsrl", "s_values": {s: m for s, m in s_values.items() if m in methods}},
-        "samples": SAMPLES,
+        "samples_per_question": SAMPLES,
         "confidence": 0.95,
         "bootstrap": {"resamples": 200, "confidence": 0.95, "seed": 0},
         "updates": UPDATES,

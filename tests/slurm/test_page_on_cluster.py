@@ -58,7 +58,7 @@ def test_start(checkout, bash):
     said = bash(f"! {preflight}")
     assert "FAULT GPU memory: resources.train_policy: qwen3-8b needs" in said
     assert "ok    environments: all are built" in said
-    assert "ok    queue: SLURM takes the jobs of" in said and "FAULT queue" not in said
+    assert "ok    queue: SLURM accepts the jobs of" in said and "FAULT queue" not in said
     bash(one_job)
     (job,) = checkout.accounting()
     assert (job["State"], job["Comment"]) == ("COMPLETED", "rule_prepare_miniature_data_wildcards_chain3")

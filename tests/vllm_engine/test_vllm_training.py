@@ -81,7 +81,7 @@ def test_a_killed_run_goes_on_with_the_engine_of_its_last_update(shop, straight)
 
 def test_two_processes_of_the_engine_evaluate_as_one(shop, straight, tmp_path, monkeypatch):
     monkeypatch.setattr("prerl.evaluation.generation.SHARD_ROWS", {"vllm": 6})
-    settings = {"seed": 1, "samples": 3, "engine": ENGINE, "prompt": PROMPT, "sampling": SAMPLING}
+    settings = {"seed": 1, "samples_per_question": 3, "engine": ENGINE, "prompt": PROMPT, "sampling": SAMPLING}
     policies = {0: shop.base, 3: straight / "checkpoints/update000003/manifest.json"}
     one = generate_sharded(policies, shop.validation, tmp_path / "one", settings, 1)
     two = generate_sharded(policies, shop.validation, tmp_path / "two", settings, 2)

@@ -135,7 +135,7 @@ def test_each_target_has_its_name(checkout, target):
 def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
-    assert "scale: 'huge' is none of miniature, paper, pilot, smoke" in result.stdout
+    assert "scale: 'huge' is not one of miniature, paper, pilot, smoke" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["false; true", "false | true", "echo $NO_SUCH_VARIABLE"])

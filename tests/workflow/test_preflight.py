@@ -66,7 +66,7 @@ def test_a_refused_request_is_told_with_sbatchs_reason_and_asked_once(programs, 
     assert fault[0] == preflight.FAULT
     assert fault[1].startswith("train_policy: sbatch: error: invalid partition specified: gpu (asked: -A lab -p gpu")
     assert "slurm/config.yaml" in fault[1]
-    assert well == (preflight.OK, "SLURM takes the jobs of grade_samples and their like")
+    assert well == (preflight.OK, "SLURM accepts the jobs of grade_samples")
     asked = (tmp_path / "asked").read_text().splitlines()
     assert len(asked) == 2 and all(line.startswith("--test-only ") for line in asked)
 
@@ -106,7 +106,7 @@ def test_disk(free_gib, state, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=free_gib * GIB))
     ((found, said),) = preflight.check_disk(left, block, tmp_path / "results/paper")
     assert found == state and said.startswith(
-        f"{tmp_path} has {free_gib} GiB free, what is left to do writes about 23 GiB"
+        f"{tmp_path} has {free_gib} GiB free, the remaining jobs write about 23 GiB"
     )
 
 
@@ -188,7 +188,7 @@ def test_environments_that_a_dry_run_would_build():
     )
     ((state, text),) = preflight.check_environments(said, ["--profile", "slurm"])
     assert state == preflight.LATER
-    assert text == "envs/a.yaml, envs/ood.yaml: to be built, `snakemake --profile slurm --conda-create-envs-only`"
+    assert text == "envs/a.yaml, envs/ood.yaml: not built yet: `snakemake --profile slurm --conda-create-envs-only`"
     assert list(preflight.check_environments("Building DAG", [])) == [(preflight.OK, "all are built")]
 
 

@@ -135,5 +135,5 @@ def test_a_wrong_configuration_is_said_at_once(tmp_path):
         text=True,
     )
     assert result.returncode == 1
-    assert "scale: 'huge' is none of" in result.stderr
+    assert "scale: 'huge' is not one of" in result.stderr
     assert not (ROOT / "results/huge").exists()

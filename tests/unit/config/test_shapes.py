@@ -67,7 +67,7 @@ def test_flops_of_the_products_are_torchs_own_count():
 def test_another_shape_than_the_models_is_refused():
     config = asdict(SMALL) | {"model_type": "qwen3"}
     check_architecture("mine", SMALL, config)
-    with pytest.raises(UserError, match="architecture.head_dim: 3, but its config.json says 4; write that"):
+    with pytest.raises(UserError, match="architecture.head_dim: 3, but its config.json has 4; write that"):
         check_architecture("mine", SMALL, config | {"head_dim": 4})
-    with pytest.raises(UserError, match="models.mine: its config.json says model_type 'llama'; give a Qwen3"):
+    with pytest.raises(UserError, match="models.mine: its config.json has model_type 'llama'; give a Qwen3"):
         check_architecture("mine", SMALL, config | {"model_type": "llama"})

@@ -205,7 +205,7 @@ def test_a_full_disk(job, public, monkeypatch):
     process = job.start(preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1 and "Traceback" not in output
-    assert "File too large; make room on the disk or correct the rights, and rerun" in output
+    assert "File too large; make room on the disk or correct the permissions, and rerun" in output
     assert job.nothing_at_the_output() and job.kept_bytes() <= limit
     assert job.run(monkeypatch) == "" and job.is_whole()
 
@@ -273,7 +273,7 @@ class TestMirror:
 
     def test_no_such_folder(self, job, public, monkeypatch):
         job.mirror = "mirrors"
-        assert f"data.mirror: mirrors is no folder (in {os.getcwd()}); correct it" in job.run(monkeypatch)
+        assert f"data.mirror: mirrors is not a folder (in {os.getcwd()}); correct it" in job.run(monkeypatch)
         assert public.asked == []
 
     def test_a_relative_folder(self, job, public, mirror, monkeypatch):

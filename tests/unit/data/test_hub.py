@@ -102,11 +102,11 @@ def test_a_damaged_published_file_is_fetched_alone(job, hub, repository, monkeyp
 @pytest.mark.parametrize(
     ("fault", "requests", "said"),
     [
-        ("corrupt", 1, "model-00001-of-00002.safetensors is damaged on its way: rerun, and if it happens again set HF"),
-        ("truncate", 1, "nothing was kept; model-00001-of-00002.safetensors is damaged on its way"),
+        ("corrupt", 1, "model-00001-of-00002.safetensors was damaged in transit: rerun, and if it recurs set HF"),
+        ("truncate", 1, "nothing was kept; model-00001-of-00002.safetensors was damaged in transit"),
         ("500", 5, "the server answers 500 Internal Server Error (5 attempts; nothing was kept); if it is gated"),
         ("403", 1, "the server refuses with 403 Forbidden; if it is gated or private (no token is set), ask for"),
-        ("404", 1, "listed, and yet not there (404); rerun, or set HF_ENDPOINT"),
+        ("404", 1, "listed, but not there (404); rerun, or set HF_ENDPOINT"),
         ("drop", 5, "5 attempts; what arrived is kept); if it is gated"),
         ("stall", 5, "Read timed out"),
     ],
@@ -189,7 +189,7 @@ def test_nothing_is_published_that_the_checks_refuse(job, hub, repository, monke
     job.prefix = "two words"
     assert "prompt.prefix_token 'two words' is" in job.run(monkeypatch)
     job.shape = {"head_dim": 16}
-    assert "models.tiny.architecture.head_dim: 16, but its config.json says 8" in job.run(monkeypatch)
+    assert "models.tiny.architecture.head_dim: 16, but its config.json has 8" in job.run(monkeypatch)
     assert not job.model.exists()
     job.prefix, job.shape, hub.storage.asked = "<|im_start|>", {}, []
     assert job.run(monkeypatch) == "" and job.is_whole(repository) and hub.storage.asked == []
@@ -214,7 +214,7 @@ def test_a_wrong_name(job, hub, monkeypatch, change, said):
     [
         ("401", "refuses owner/tiny at revision …with 401 Unauthorized: if it is gated or private (no token is set)"),
         ("503", "with 503 Service Unavailable: rerun when it answers, or set HF_ENDPOINT"),
-        ("html", "does not answer as a hub: correct HF_ENDPOINT, or log in"),
+        ("html", "does not answer like a hub: correct HF_ENDPOINT, or log in"),
     ],
 )
 def test_a_hub_that_does_not_list(job, hub, monkeypatch, refusal, said):
@@ -226,7 +226,7 @@ def test_a_hub_that_does_not_list(job, hub, monkeypatch, refusal, said):
 
 def test_a_mirror_without_checksums_is_refused(job, hub, monkeypatch):
     hub.lists_blobs = False
-    assert "no sizes and checksums of its files: it is no whole mirror of the hub" in job.run(monkeypatch)
+    assert "no sizes and checksums of files: it is not a complete mirror of the hub" in job.run(monkeypatch)
 
 
 @pytest.mark.parametrize(("token", "said"), [("", "no token is set"), ("hf_other", "the token that is set has no")])
@@ -234,7 +234,7 @@ def test_a_gated_model_names_the_page_and_the_variable(job, hub, monkeypatch, to
     hub.gated = True
     monkeypatch.setenv("HF_TOKEN", token)
     message = job.run(monkeypatch)
-    assert f"may not be read by everyone: if it is gated or private ({said}" in message
+    assert f"is gated or private: if it is gated or private ({said}" in message
     assert f"ask for access at {hub.endpoint}/{REPOSITORY} and set HF_TOKEN" in message and "hf_other" not in message
     assert hub.storage.asked == []
 
@@ -338,5 +338,5 @@ def test_published_tells_what_is_there_without_reading_it(job, hub, monkeypatch)
     with pytest.raises(DownloadError, match=f"holds owner/tiny at revision {REVISION}, the configuration names"):
         published(HubModel(REPOSITORY, "f" * 40), manifest)
     os.truncate(job.model / SHARDS[0], 100)
-    with pytest.raises(DownloadError, match=f"{SHARDS[0]} is missing or of another size: delete .*manifest.json"):
+    with pytest.raises(DownloadError, match=f"{SHARDS[0]} is missing or has the wrong size: delete .*manifest.json"):
         published(model, manifest)

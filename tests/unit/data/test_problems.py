@@ -218,7 +218,7 @@ def _set(number, key, value):
         ("aime24", _set(3, "prompt", [{"role": "user", "content": "1+1?"}]), "row 3: `prompt` is not a system and a"),
         ("aime24", _set(3, "prompt", None), "row 3: `prompt` is None and no list"),
         ("aime24", _set(3, "reward_model", {"ground_truth": None}), "row 3: `ground_truth` is None and no str"),
-        ("minerva", _set(3, "solution", "It is 4."), "line 4: `solution` boxes no answer"),
+        ("minerva", _set(3, "solution", "It is 4."), "line 4: `solution` has no boxed answer"),
         ("minerva", _set(3, "problem", 5), "line 4: `problem` is 5 and no str"),
         ("olympiadbench", _set(3, "final_answer", []), "line 4: `final_answer` is [] and holds no text"),
         ("olympiadbench", _set(3, "final_answer", "4"), "line 4: `final_answer` is '4' and no list"),

@@ -137,11 +137,11 @@ def test_grade_samples_refuses_incomplete_input(tmp_path, questions):
     fail("has no sample of 1 questions", *grade(write_samples(tmp_path / "less.parquet", less), questions, output))
     frame = pd.read_parquet(samples)
     pd.concat([frame, frame.iloc[:1]]).to_parquet(tmp_path / "twice.parquet")
-    fail("stands more than once", *grade(tmp_path / "twice.parquet", questions, output))
+    fail("occurs more than once", *grade(tmp_path / "twice.parquet", questions, output))
     frame.iloc[:0].to_parquet(tmp_path / "none.parquet")
     fail("it holds no answer", *grade(tmp_path / "none.parquet", questions, output))
     pd.concat([pd.read_parquet(questions[0])] * 2).to_parquet(questions[0])
-    fail("stands twice", *grade(samples, questions, output))
+    fail("occurs twice", *grade(samples, questions, output))
 
 
 def test_a_missing_math_verify_is_an_error_and_makes_nothing_unscorable(tmp_path, questions, monkeypatch):
@@ -236,7 +236,7 @@ def settings(tmp_path):
         "main_benchmarks": ["easy", "hard"],
         "validation_benchmarks": ["easy", "hard"],
         "seeds": [1],
-        "samples": 4,
+        "samples_per_question": 4,
         "methods": {
             "warm": {"parent": None, "first_update": 1, "last_update": 4},
             "dsrl": {"parent": "warm", "first_update": 3, "last_update": 5},
@@ -336,14 +336,14 @@ def edit(path, change):
 FAULTS = {
     "has no sample": (
         lambda s: edit(s["evaluations"][0]["grades"], lambda f: f.iloc[1:]),
-        "another number of answers than 4",
+        "do not have 4 answers",
     ),
     "a repeated sample": (
         lambda s: edit(s["evaluations"][0]["thoughts"], lambda f: pd.concat([f, f.iloc[:1]])),
-        "stands more than once",
+        "occurs more than once",
     ),
-    "too few samples for k": (lambda s: s.update(samples=8), "another number of answers than 8"),
-    "too many samples": (lambda s: s.update(samples=2), "sample numbers reach 3"),
+    "too few samples for k": (lambda s: s.update(samples_per_question=8), "do not have 8 answers"),
+    "too many samples": (lambda s: s.update(samples_per_question=2), "sample numbers reach 3"),
     "another question": (
         lambda s: [
             edit(s["evaluations"][1][name], lambda f: f.replace({"question": {"q2": "q3"}}))

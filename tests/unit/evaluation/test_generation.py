@@ -15,7 +15,13 @@ from prerl.evaluation.workers import WorkerError, run_on_workers, visible_gpus, 
 from tiny_training import PROMPT, SAMPLING, make_base, make_problems
 from worker_tasks import Task
 
-SETTINGS = {"seed": 1, "samples": 4, "engine": {"name": "transformers"}, "prompt": PROMPT, "sampling": SAMPLING}
+SETTINGS = {
+    "seed": 1,
+    "samples_per_question": 4,
+    "engine": {"name": "transformers"},
+    "prompt": PROMPT,
+    "sampling": SAMPLING,
+}
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ def test_a_hand_over_killed_at_any_point_and_the_phase_after_it(shop, killers, s
 
 
 def test_sampling_killed_at_any_point_gives_equal_samples(shop, killers, tmp_path):
-    settings = {"seed": 1, "updates": [0, 2], "samples": 2, "engine": {"name": "transformers"}}
+    settings = {"seed": 1, "updates": [0, 2], "samples_per_question": 2, "engine": {"name": "transformers"}}
     settings |= {"prompt": job()["prompt"], "sampling": SAMPLING}
     questions = [str(make_problems(tmp_path / f"set{i}.parquet", 3)) for i in range(2)]
 

@@ -12,7 +12,7 @@ REVISION = Limits(pattern="^[0-9a-f]{40}$", remedy="give the 40 hex digits of a 
 MODEL_NAME = Limits(
     pattern="^[a-z][a-z0-9._-]*$",
     not_in=("data", "state", "logs", "benchmarks", "figures", "tables", "downloads"),  # folders of results/{scale}
-    remedy="a model's name becomes a folder of results/, not one that is there already, nor a path",
+    remedy="the name becomes a folder of results/{scale}: no path, and none of the pipeline's folders",
 )
 
 
@@ -22,10 +22,10 @@ class CorpusSettings:
 
     chain_weights: dict[int, float] = key("operations of a problem -> relative share", POSITIVE, names=CHAIN_LENGTH)
     prompt_thinking: float = key("share of problem and answer in thinking mode", FRACTION)
-    prompt_no_thinking: float = key("the same without thinking; the rest is answers alone, no prompt", FRACTION)
+    prompt_no_thinking: float = key("the same without thinking; the rest is answers without a prompt", FRACTION)
     careful_if_thinking: float = key("share of careful (checking) answers in thinking mode", FRACTION)
     careful_if_no_thinking: float = key("the same without thinking", FRACTION)
-    careful_if_alone: float = key("the same among answers alone", FRACTION)
+    careful_if_alone: float = key("the same for answers without a prompt", FRACTION)
     guess_right: float = key("probability that a direct answer's guess is right", FRACTION)
     step_wrong: float = key("probability that a step of a careful answer is wrong", FRACTION)
     check: float = key("probability that a step is checked", FRACTION)
@@ -51,15 +51,15 @@ class Pretraining:
     """Pre-training of the miniature's base model: Muon for the layers' matrices, AdamW for the rest."""
 
     updates: int = key("length of the pre-training", COUNT)
-    batch_documents: int = key("documents an update", COUNT)
+    batch_documents: int = key("documents per update", COUNT)
     muon_learning_rate: float = key("of the layers' matrices", POSITIVE)
     adamw_learning_rate: float = key("of the other parameters", POSITIVE)
-    micro_batch_tokens: int = key("padded tokens of a pass; changes nothing but time and memory", COUNT, unit="tokens")
+    micro_batch_tokens: int = key("padded tokens of a pass; changes only time and memory", COUNT, unit="tokens")
 
 
 @dataclass(frozen=True)
 class GeneratedModel:
-    """A base model that is trained here, once a seed."""
+    """A base model that is trained here, once per seed."""
 
     corpus: CorpusSettings = key("what it is trained on")
     architecture: MiniatureArchitecture = key("its shape")
@@ -71,12 +71,14 @@ class HubModel:
     """A repository of the Hugging Face hub at one commit."""
 
     repository: str = key("owner/name on the hub", REPOSITORY)
-    revision: str = key("commit; alone decides what is downloaded", REVISION, source="ours: the paper names none (D)")
+    revision: str = key(
+        "commit; alone determines what is downloaded", REVISION, source="ours: the paper names none (D)"
+    )
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Keys of a hub model's config.json, for the plan of memory and time before the download, which checks them."""
+    """Keys of a hub model's config.json, for planning memory and time before the download, which checks them."""
 
     hidden_size: int = key("width of the hidden states", COUNT)
     intermediate_size: int = key("width of the MLP", COUNT)

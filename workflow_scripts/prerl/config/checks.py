@@ -1,4 +1,4 @@
-"""What a schema cannot say: settings that do not fit each other. Pure Python, read at every run."""
+"""What a schema cannot check: settings that do not fit each other. Pure Python, run at every start."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from prerl.config.errors import ConfigError, nearest
 
 
 def check_scale(block: Mapping) -> None:
-    """What the schema cannot say, for the chosen scale. Raises ConfigError with every fault found."""
+    """Check what the schema cannot, for the chosen scale. Raises ConfigError with every fault found."""
     benchmarks = block["data"]["benchmarks"]
     faults = []
     if "train" in benchmarks:
-        faults.append("data.benchmarks.train: the name belongs to the training problems; rename the benchmark")
+        faults.append("data.benchmarks.train: the name is reserved for the training problems; rename the benchmark")
     if not any(benchmark["role"] == "main" for benchmark in benchmarks.values()):
         faults.append("data.benchmarks: none has `role: main`, so there is nothing to average; give one that role")
     for key, names in [
@@ -22,14 +22,13 @@ def check_scale(block: Mapping) -> None:
         ("alignment.benchmark", [block["alignment"]["benchmark"]]),
     ]:
         faults += [
-            f"{key}: {name!r} is no benchmark; data.benchmarks are {', '.join(benchmarks)}{nearest(name, benchmarks)}"
+            f"{key}: {name!r} is not one of data.benchmarks: {', '.join(benchmarks)}{nearest(name, benchmarks)}"
             for name in names
             if name not in benchmarks
         ]
     if block["rollouts"]["samples_per_prompt"] < 2:
         faults.append(
-            "rollouts.samples_per_prompt: 1 answer makes a group without spread, whose advantage is always 0; "
-            "use 2 or more"
+            "rollouts.samples_per_prompt: a group of 1 has no spread, so its advantage is always 0; use 2 or more"
         )
     faults += (
         _engine_faults(block["rollouts"])
@@ -49,7 +48,7 @@ def questions_of(problems: Mapping) -> int:
 
 
 def _engine_faults(rollouts: Mapping) -> list[str]:
-    """What vLLM needs, and what it cannot do."""
+    """What vLLM needs and cannot do."""
     faults = []
     if rollouts["engine"] == "vllm" and "kv_cache_gib" not in rollouts:
         faults.append("rollouts.kv_cache_gib: missing; engine vllm needs the GiB of its key-value cache on each GPU")
@@ -62,7 +61,7 @@ def _engine_faults(rollouts: Mapping) -> list[str]:
 
 
 def _token_mean_faults(token_mean: Mapping) -> list[str]:
-    """Keys of the official packing without it, or missing with it."""
+    """Keys of the official packing: present without it, or missing with it."""
     faults = []
     for key in ("max_tokens_per_micro_batch", "ranks"):
         if token_mean["mode"] == "official" and key not in token_mean:
@@ -73,29 +72,29 @@ def _token_mean_faults(token_mean: Mapping) -> list[str]:
 
 
 def _model_faults(models: Mapping) -> list[str]:
-    """A model of the hub without its shape, or a generated one with another than its own."""
+    """A hub model without its shape, or a generated one with a second shape."""
     faults = []
     for name, model in models.items():
         if "hub" in model and "architecture" not in model:
             faults.append(f"models.{name}.architecture: missing; copy the keys from the model's config.json")
         if "generated" in model and "architecture" in model:
-            faults.append(f"models.{name}.architecture: stands in `generated`; remove it here")
+            faults.append(f"models.{name}.architecture: belongs inside `generated`; remove it here")
     return faults
 
 
 def _gpu_faults(block: Mapping) -> list[str]:
-    """GPUs of a scale that names none; several nodes for a job that is no training or has not as many GPUs on each."""
+    """GPUs at a scale that describes none; several nodes for another job than training, or unequal GPUs on them."""
     faults = []
-    for rule, own in block["resources"].items():
-        nodes, gpu = own.get("nodes", 1), own.get("gpu", 0)
+    for rule, requested in block["resources"].items():
+        nodes, gpu = requested.get("nodes", 1), requested.get("gpu", 0)
         if gpu and "gpu" not in block["hardware"]:
             faults.append(
                 f"hardware.gpu: missing, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"
             )
         if nodes > 1 and rule != "train_policy":
-            faults.append(f"resources.{rule}.nodes: {nodes}; train_policy alone works on several nodes, leave it out")
+            faults.append(f"resources.{rule}.nodes: {nodes}; only train_policy runs on several nodes, remove the key")
         elif nodes > 1 and (gpu == 0 or gpu % nodes):
-            faults.append(f"resources.{rule}.gpu: {gpu} on {nodes} nodes; give the GPUs of all nodes, as many on each")
+            faults.append(f"resources.{rule}.gpu: {gpu} on {nodes} nodes; give the total, equal on each node")
     return faults
 
 
@@ -119,7 +118,7 @@ def _size_faults(block: Mapping) -> list[str]:
 
 
 def _duplicate_faults(data: Mapping) -> list[str]:
-    """The same file or the same kind and number of generated problems under two names, training's included."""
+    """The same file, or the same generated problems, under two names (training included)."""
     faults: list[str] = []
     known: dict[str, str] = {}
     for name, problems in {"train": data["train"], **data["benchmarks"]}.items():
@@ -133,7 +132,7 @@ def _duplicate_faults(data: Mapping) -> list[str]:
 
 
 def _length_faults(block: Mapping) -> list[str]:
-    """Prompts and answers that the position embeddings of a generated model do not reach."""
+    """Prompts and answers longer than a generated model's position embeddings."""
     faults = []
     for name, model in block["models"].items():
         for stage in ("rollouts", "validation", "evaluation") if "generated" in model else ():
@@ -141,7 +140,7 @@ def _length_faults(block: Mapping) -> list[str]:
             held = model["generated"]["architecture"]["max_position_embeddings"]
             if prompt + answer > held:
                 faults.append(
-                    f"{stage}.max_new_tokens: {answer} and prompt.max_prompt_tokens: {prompt} are together more than "
+                    f"{stage}.max_new_tokens: {answer} and prompt.max_prompt_tokens: {prompt} add up to more than "
                     f"models.{name}.generated.architecture.max_position_embeddings: {held}; lower one or raise that"
                 )
     return faults
@@ -175,10 +174,10 @@ def _harness_faults(block: Mapping) -> list[str]:
         )
     for name, task in tasks.items():
         if name in block["data"]["benchmarks"] or name == "mean":
-            faults.append(f"ood.tasks.{name}: the name is taken, by a benchmark or the mean of all; rename the task")
+            faults.append(f"ood.tasks.{name}: the name is taken by a benchmark or the mean; rename the task")
         if "folder" in task and not Path(task["folder"]).is_dir():
             faults.append(
-                f"ood.tasks.{name}.folder: {task['folder']} is no folder; name the one that holds the task's YAML"
+                f"ood.tasks.{name}.folder: {task['folder']} is not a folder; name the one that holds the task's YAML"
             )
     return faults
 

@@ -1,4 +1,4 @@
-"""A mistake in config.yaml, and the key or name that was probably meant."""
+"""The error for a mistake in config.yaml, and the suggestion of a similar key or name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ class ConfigError(UserError):
 
 
 def nearest(word: object, words: Iterable[str]) -> str:
-    """The end of an error's sentence: "; did you mean 'training'?", or nothing where no word is near."""
+    """End of an error message: "; did you mean 'training'?", or "" if no word is similar."""
     found = difflib.get_close_matches(str(word), words, n=1)
     return f"; did you mean {found[0]!r}?" if found else ""

@@ -23,7 +23,7 @@ class WarmupSweep:
 
 @dataclass(frozen=True)
 class ScheduleEntry:
-    """Validations at equal distances up to an update."""
+    """Validations at equal intervals up to an update."""
 
     every: int = key("distance", COUNT, unit="updates")
     until: int | Literal["end"] = key("last update of this entry", COUNT)
@@ -31,7 +31,7 @@ class ScheduleEntry:
 
 @dataclass(frozen=True)
 class Validation:
-    """Accuracy during training; also at update 0 and the last."""
+    """Accuracy during training; also at update 0 and at the last one."""
 
     benchmarks: list[str] = key("names of data.benchmarks", unique=True, source="AIME24, AIME25, AMC23 (A)")
     samples_per_question: int = key("answers to each question", COUNT, source="Avg@20 (A)")
@@ -41,7 +41,7 @@ class Validation:
 
 @dataclass(frozen=True)
 class ReferenceUpdates:
-    """Updates that the claim nsr_fast compares; nsr_prerl and grpo are evaluated there as well."""
+    """Updates compared by the claim nsr_fast; nsr_prerl and grpo are also evaluated there."""
 
     nsr: int = key("of NSR-PreRL", COUNT, unit="updates", source="20 (B)")
     rl: int = key("of GRPO", COUNT, unit="updates", source="60 (B)")
@@ -78,7 +78,7 @@ class HarnessTask:
     few_shot: int = key("examples in the prompt", NOT_NEGATIVE)
     questions: int = key("number of questions", COUNT)
     runs_code: bool = key("whether it runs what the model writes")
-    dataset: HubModel | None = key("where its data lie, fetched before any job", optional=True)
+    dataset: HubModel | None = key("its data, downloaded before any job", optional=True)
     folder: str | None = key("a task of your own: folder with its YAML and data", TEXT, optional=True)
 
 
@@ -86,7 +86,7 @@ class HarnessTask:
 class OodSettings:
     """Out-of-distribution benchmarks by lm-evaluation-harness."""
 
-    run_generated_code: bool = key("also the tasks with runs_code, in a sandbox; see docs/extending.md first")
+    run_generated_code: bool = key("run the tasks with runs_code too, in a sandbox; read docs/extending.md first")
     generation: OodGeneration = key("how answers are drawn")
     tasks: dict[str, HarnessTask] = key("name -> task", names=NAME, may_be_empty=True, source="which sets: (B)")
 
@@ -96,7 +96,7 @@ class AlignmentSettings:
     """Gradient alignment of log P(y) with log P(y|x) on the base model's rollouts."""
 
     benchmark: str = key("name of data.benchmarks", source="AMC23 (B)")
-    questions: int = key("its first so many", COUNT, source="40 (B)")
+    questions: int = key("number of its questions, from the first", COUNT, source="40 (B)")
     rollouts_per_question: int = key("answers to each", COUNT, source="400 in all (B)")
 
 
@@ -104,8 +104,8 @@ class AlignmentSettings:
 class GradingSettings:
     """The second grader, math-verify; the first, Hendrycks equality, needs none."""
 
-    time_limit_s: float = key("for one answer; then it is unscorable", POSITIVE, unit="s")
-    processes: int = key("graders at work together", COUNT)
+    time_limit_s: float = key("per answer; beyond it an answer is unscorable", POSITIVE, unit="s")
+    processes: int = key("parallel graders", COUNT)
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,15 @@ RULES = (
     "aggregate_scores",
     "aggregate_ood",
 )
-"""Rules whose resources a scale may set; the others take the profile's defaults."""
+"""Rules whose resources a scale may set; the others use the profile's defaults."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """The card, for the plan of memory and time. A job that cannot fit is refused before the first one starts."""
+    """The GPU, for planning memory and time. A job that cannot fit is refused before the first one starts."""
 
-    name: str = key("as you call it")
-    memory_gib: float = key("free on one card before a job, as nvidia-smi says", POSITIVE, unit="GiB")
+    name: str = key("any name")
+    memory_gib: float = key("free on one GPU before a job, by nvidia-smi", POSITIVE, unit="GiB")
     tflops: float = key("dense bfloat16, data sheet: A100 312, H100 and H200 989", POSITIVE, unit="TFLOP/s")
 
 
@@ -36,15 +36,15 @@ class Gpu:
 class Hardware:
     """Empty for CPUs."""
 
-    gpu: Gpu | None = key("the card", optional=True, source="8 GPUs a job (A), which card is not said")
+    gpu: Gpu | None = key("the GPU", optional=True, source="8 GPUs a job (A), model not stated")
 
 
 @dataclass(frozen=True)
 class JobResources:
-    """What the jobs of one rule ask for."""
+    """What the jobs of one rule request."""
 
-    threads: int | Literal["all"] = key("cores; `all` that the command has: the job runs alone", COUNT)
+    threads: int | Literal["all"] = key("cores; `all`: those of the command, so that the job runs alone", COUNT)
     gpu: int | None = key("GPUs, of all nodes together", COUNT, optional=True)
-    nodes: int | None = key("nodes; train_policy alone may have several", COUNT, optional=True)
+    nodes: int | None = key("nodes; only train_policy may have several", COUNT, optional=True)
     mem_mb: int | None = key("host memory of a node", COUNT, optional=True, unit="MB")
     runtime_min: int | None = key("time limit", COUNT, optional=True, unit="min")

@@ -1,6 +1,6 @@
 """The JSON schema of the configuration, made from the settings classes: for our checks, and for editors.
 
-Editors see files that hold parts of a scale, so config.schema.json asks for no key; it is made by `make reference`.
+A file may hold parts of a scale, so config.schema.json requires no key; `make reference` writes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SCALARS = {int: "integer", float: "number", str: "string", bool: "boolean"}
 
 
 class Schema:
-    """Definitions of blocks by name. complete: blocks hold all their keys; otherwise any part of them, as `common`."""
+    """Definitions of blocks by name. complete: blocks hold all their keys; otherwise any part of them (`common`)."""
 
     def __init__(self, complete: bool) -> None:
         self.complete = complete
@@ -56,7 +56,7 @@ class Schema:
         if origin is tuple:
             items = self.value(inner[0], known, complete)
             return {"type": "array", "minItems": len(inner), "maxItems": len(inner), "items": items}
-        if origin is list:  # a scale replaces a list whole
+        if origin is list:  # a scale replaces the whole list
             result: dict[str, Any] = {"type": "array", "items": self.value(inner[0], known, True)}
             result |= {} if known.may_be_empty else {"minItems": 1}
             return result | ({"uniqueItems": True} if known.unique else {})
@@ -70,12 +70,12 @@ class Schema:
         """A reference to the definition of a block."""
         name = kind.__name__ if complete is self.complete else f"{'Whole' if complete else 'PartOf'}{kind.__name__}"
         if name not in self.definitions:
-            self.definitions[name] = {}  # its place, before those within it
+            self.definitions[name] = {}  # reserve its place before nested ones
             self.definitions[name] = self.block(kind, complete)
         return {"$ref": f"#/$defs/{name}"}
 
     def union(self, inner: tuple, known: Key, complete: bool) -> dict:
-        """X | None of a key that must be given allows null; a number | Literal["word"] is that word or a number."""
+        """For a required key, X | None allows null; a number | Literal["word"] is that word or a number."""
         options = [option for option in inner if option is not type(None)]
         if len(options) == 2:
             word = next(option for option in options if typing.get_origin(option) is Literal)
@@ -89,7 +89,7 @@ class Schema:
         return result
 
     def mapping(self, kind: Any, known: Key, complete: bool) -> dict:
-        """Names of the user's to values; null in place of a block leaves out what is inherited."""
+        """User-chosen names to values; null in place of a block drops what is inherited."""
         names = {"enum": list(known.names)} if isinstance(known.names, tuple) else limits_of(known.names, True)
         entry = self.value(kind, known, complete)
         if "$ref" in entry and (not complete or type(None) in typing.get_args(kind)):

@@ -1,7 +1,7 @@
-"""How a key of the configuration is defined: a field of a frozen dataclass, with its meaning and its limits, once.
+"""How a key of the configuration is defined, once: a field of a frozen dataclass, with its meaning and limits.
 
 From these classes come the schema that checks config.yaml (json_schema.py), docs/config.md (reference.py) and the
-settings that a job receives (`from_dict`). They are plain dataclasses: jobs also run where pydantic is missing.
+settings that a job receives (`from_dict`). They are plain dataclasses: jobs also run without pydantic.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ SHARE = Limits(gt=0, le=1)
 TEXT = Limits(pattern=".")
 NAME = Limits(
     pattern="^[a-z][a-z0-9_]*$",
-    remedy="a name becomes a folder and so holds small letters, digits and _ only, a letter first",
+    remedy="the name becomes a folder: use lower-case letters, digits and _, a letter first",
 )
 
 
 @dataclass(frozen=True)
 class Key:
-    """What is known of a key beside its type.
+    """What is known about a key besides its type.
 
     limits: of the value, or of each item of a list and each value of a mapping; names: of a mapping's keys (a tuple:
-    one of these). source: the setting of the paper or its official code that it stands for.
+    one of these). source: the setting of the paper or its official code that it reproduces.
     """
 
     description: str
@@ -75,7 +75,7 @@ def keys_of(settings: type) -> dict[str, tuple[Any, Key, bool]]:
 
 
 def select(settings: type, block: Mapping) -> dict:
-    """Those entries of a block that are keys of `settings`: what a job is told of it."""
+    """The entries of a block that are keys of `settings`: what a job receives of it."""
     return {name: block[name] for name in keys_of(settings) if name in block}
 
 

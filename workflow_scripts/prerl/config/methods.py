@@ -1,4 +1,4 @@
-"""From config.yaml to jobs: the scale's block, and for each method its phases, parent, updates to keep and to evaluate.
+"""From config.yaml to jobs: for each method its phases, parent, and updates to keep and to evaluate.
 
 Pure Python without heavy imports: the Snakefile reads it at every run. Updates are counted from 1 over the whole chain
 of phases. A method trains only its last phase; the phases before it are its *parent*, another method that is trained
@@ -18,7 +18,7 @@ from prerl.core.constants import BASE
 
 @dataclass(frozen=True)
 class PhaseSettings:
-    """What one phase optimises. optimizer: Adam moments at its start, `keep` those of the phase before or `fresh`.
+    """What one phase optimises. optimizer: Adam moments at its start, `keep` (those of the phase before) or `fresh`.
 
     Settings that the phase's estimator does not use have their default.
     """
@@ -37,7 +37,7 @@ class PhaseSettings:
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase and the updates first_update … last_update that it does, counted over the chain."""
+    """A phase and its updates first_update … last_update, counted over the chain."""
 
     settings: PhaseSettings
     first_update: int
@@ -48,7 +48,7 @@ class Phase:
 class Method:
     """A trained method. parent: the method that it continues after parent_update updates; None: starts from the base.
 
-    kept_updates: updates whose checkpoint stays; optimizer_updates: those of them that another method continues.
+    kept_updates: updates whose checkpoint is kept; optimizer_updates: those of them that another method continues.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Method:
 
     @property
     def parent_update(self) -> int:
-        """Updates done before the method's own phase; 0 where it starts from the base."""
+        """Updates done before the phase that this method trains; 0 if it starts from the base."""
         return self.first_update - 1
 
     @property
@@ -93,7 +93,7 @@ def _phases(key: str, written: Sequence[Mapping], block: Mapping) -> tuple[Phase
         if last_update > training["total_updates"]:
             raise ConfigError(
                 f"{where}.updates: the phase ends at update {last_update}, beyond training.total_updates: "
-                f"{training['total_updates']}; lower the one or raise the other"
+                f"{training['total_updates']}; lower this or raise that"
             )
         if last_update < first_update:
             raise ConfigError(
@@ -114,23 +114,23 @@ def _phases(key: str, written: Sequence[Mapping], block: Mapping) -> tuple[Phase
 
 
 def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
-    """The phase's estimator of advantages and its settings. Raises ConfigError where they do not fit each other."""
+    """The phase's estimator of advantages and its settings. Raises ConfigError if they do not fit each other."""
     name = phase.get("estimator", "grpo")
     for key, owner in (("advantage_std", "grpo"), ("positive_advantage_weight", "psr_nsr")):
         if key in phase and name != owner:
-            raise ConfigError(f"{where}.{key}: belongs to `estimator: {owner}`, and here they are {name}; remove it")
+            raise ConfigError(f"{where}.{key}: belongs to `estimator: {owner}`, but this one is {name}; remove it")
     if name == "psr_nsr" and "positive_advantage_weight" not in phase:
         raise ConfigError(
             f"{where}.positive_advantage_weight: missing; `estimator: psr_nsr` needs it (0.1 is W-REINFORCE, 0 NSR)"
         )
     if name in ("reinforce_plus_plus", "gae") and phase["samples"] != "all":
         raise ConfigError(
-            f"{where}.samples: {phase['samples']} goes by the sign of a row's advantage, but `estimator: {name}` "
-            "gives each token its own; use all"
+            f"{where}.samples: {phase['samples']} selects by the sign of a row's advantage, but `estimator: {name}` "
+            "gives each token a different one; use all"
         )
     if name == "gae" and phase["space"] != "posttrain":
         raise ConfigError(
-            f"{where}.space: {phase['space']} leaves the critic of `estimator: gae` no prompt to judge; use posttrain"
+            f"{where}.space: {phase['space']} would hide the prompt from the critic of `estimator: gae`; use posttrain"
         )
     values = {"estimator": name, "advantage_std": False}
     if name == "grpo":
@@ -147,17 +147,17 @@ def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
 def sweep_methods(block: Mapping) -> dict[int, tuple[str, list[dict]]]:
     """S -> (name, phases as written) of the warm-up sweep's derived methods: dsrl with S = 10 is `dsrl_s10`.
 
-    S counts as written (`updates:` of the first phase); the swept method's own S is left out, it is the method itself.
+    S as written (`updates:` of the first phase); the swept method's S is left out, since it is the method itself.
     """
     swept = block["warmup_sweep"]["method"]
     methods = block["methods"]
     if swept not in methods:
         raise ConfigError(
-            f"warmup_sweep.method: {swept!r} is no method; methods are {', '.join(methods)}{nearest(swept, methods)}"
+            f"warmup_sweep.method: {swept!r} is not a method; methods are {', '.join(methods)}{nearest(swept, methods)}"
         )
     phases = methods[swept]["phases"]
     if len(phases) < 2:
-        raise ConfigError(f"warmup_sweep.method: {swept} has one phase and so no warm-up; name a method of two phases")
+        raise ConfigError(f"warmup_sweep.method: {swept} has one phase, so no warm-up; name a method of two phases")
     derived = {}
     for updates in block["warmup_sweep"]["lengths"]:
         if updates == phases[0]["updates"]:
@@ -170,7 +170,7 @@ def sweep_methods(block: Mapping) -> dict[int, tuple[str, list[dict]]]:
 
 
 def _is_parent(candidate: tuple[Phase, ...], phases: tuple[Phase, ...]) -> bool:
-    """Whether `candidate` passes through the state that `phases` has before its last phase."""
+    """Whether `candidate` passes through the state in which `phases` starts its last phase."""
     before = phases[:-1]
     return (
         len(candidate) == len(before)
@@ -206,7 +206,7 @@ def _evaluated(name: str, chain: tuple[Phase, ...], evaluation: Mapping) -> tupl
         asked.append(("evaluation.reference_updates.rl", reference["rl"]))
     for key, update in asked:
         if not first <= update <= last:
-            raise ConfigError(f"{key}: {update} is no update of {name}, which trains {first} to {last}; choose one")
+            raise ConfigError(f"{key}: {name} has no update {update}, it trains {first} to {last}; choose one of these")
         updates.add(update)
     return tuple(sorted(updates))
 
@@ -219,7 +219,7 @@ def resolve_methods(block: Mapping) -> dict[str, Method]:
     """
     written = {name: method["phases"] for name, method in block["methods"].items()}
     if BASE in written:
-        raise ConfigError(f"methods.{BASE}: the name means the untrained model; rename the method")
+        raise ConfigError(f"methods.{BASE}: the name is reserved for the untrained model; rename the method")
     swept = dict(sweep_methods(block).values())
     chains = {name: _phases(f"methods.{name}", phases, block) for name, phases in written.items()}
     for name, phases in swept.items():
@@ -249,7 +249,7 @@ def resolve_methods(block: Mapping) -> dict[str, Method]:
 
 
 def warmup_values(block: Mapping, methods: Mapping[str, Method]) -> dict[int, str]:
-    """S -> method of the warm-up figure: the sweep, the swept method's own S, and 0 for its last phase alone."""
+    """S -> method of the warm-up figure: the sweep, the swept method's S, and 0 for its last phase alone."""
     swept = block["warmup_sweep"]["method"]
     values = {block["methods"][swept]["phases"][0]["updates"]: swept}
     values |= {updates: name for updates, (name, _) in sweep_methods(block).items()}
@@ -263,7 +263,7 @@ def warmup_values(block: Mapping, methods: Mapping[str, Method]) -> dict[int, st
 
 
 def scheduled_updates(schedule: list[Mapping], method: Method) -> list[int]:
-    """Updates of `method` that validate: the schedule's, update 0 where it starts from the base, and the last.
+    """Updates of `method` with a validation: the schedule's, update 0 if it starts from the base, and the last.
 
     schedule: [{every: 5, until: 100}, {every: 25, until: end}] = 5, 10, …, 100, 125, 150, …
     """

@@ -15,7 +15,7 @@ COLOR = Limits(pattern="^#[0-9A-Fa-f]{6}$", remedy="give it as '#RRGGBB'")
 
 @dataclass(frozen=True)
 class PhaseEntry:
-    """One phase of a method, as written in config.yaml. Keys that may be left out are the scale's."""
+    """One phase of a method, as written in config.yaml. Optional keys default to the scale's."""
 
     space: Literal["pretrain", "posttrain"] = key("posttrain optimises log P(y|x), pretrain log P(y)")
     samples: Literal["all", "positive", "negative"] = key(
@@ -26,7 +26,7 @@ class PhaseEntry:
     advantage_std: bool | None = key("estimator grpo, in place of objective.{space}.advantage_std", optional=True)
     eos_in_mask: bool | None = key("in place of training.eos_in_mask", optional=True)
     optimizer: Literal["keep", "fresh"] | None = key(
-        "after the first phase: Adam moments of the phase before, or none; default keep",
+        "after the first phase: keep the Adam moments of the phase before, or start without; default keep",
         optional=True,
         source="keep (A)",
     )
@@ -42,7 +42,7 @@ class PhaseEntry:
 
 @dataclass(frozen=True)
 class MethodEntry:
-    """A method. What it shares with another method's first phases is trained once."""
+    """A method. First phases that it shares with another method are trained once."""
 
     phases: list[PhaseEntry] = key("in order; each continues from the one before")
     label: str | None = key("name in figures and tables; default: the method's name", optional=True)

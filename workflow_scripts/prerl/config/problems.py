@@ -28,12 +28,12 @@ class GeneratedProblems:
 
 @dataclass(frozen=True)
 class ProblemFile:
-    """A file of problems at a public address."""
+    """A problem file at a public address."""
 
     url: str = key("public address, asked after the mirror", HTTPS)
     name: str = key("the file's name in a mirror", FILE_NAME)
-    sha256: str = key("decides what the file holds: another url or mirror reruns nothing", SHA256)
-    format: Literal["verl", "minerva", "olympiadbench"] = key("how the file holds its problems")
+    sha256: str = key("determines the file: changing url or mirror reruns nothing", SHA256)
+    format: Literal["verl", "minerva", "olympiadbench"] = key("layout of the file")
     questions: int = key("number of different problems in it, asserted", COUNT)
 
 
@@ -50,7 +50,7 @@ class TrainingProblems:
 class Benchmark(TrainingProblems):
     """A set of problems to evaluate on."""
 
-    role: Literal["main", "ood"] = key("main: in the mean over benchmarks; ood: reported apart")
+    role: Literal["main", "ood"] = key("main: part of the mean over benchmarks; ood: reported separately")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class DataSettings:
 
     seed: int = key("of generated problems, which are the same for every training seed", NOT_NEGATIVE)
     mirror: str | None = key(
-        "folder (from where snakemake runs) or address that holds the files by their names; asked first", MIRROR
+        "folder (relative to the working directory) or address with the files by name; tried first", MIRROR
     )
     train: TrainingProblems = key("training problems", source="MATH train, 7,500 problems (A)")
     benchmarks: dict[str, Benchmark] = key("name -> problems", names=NAME, source="six sets (B)")

@@ -25,9 +25,9 @@ from prerl.config.training import CriticSettings, ObjectiveSettings, TrainingSet
 
 @dataclass(frozen=True)
 class Scale:
-    """A scale: scales/{name}.yaml over `common`, with `inherits: NAME` over another scale."""
+    """A scale: scales/{name}.yaml on top of `common`, or of another scale with `inherits: NAME`."""
 
-    seeds: list[int] = key("of training; each seed is a run of its own", NOT_NEGATIVE, unique=True)
+    seeds: list[int] = key("training seeds, each a separate run", NOT_NEGATIVE, unique=True)
     methods: dict[str, MethodEntry | None] | None = key(
         "this scale's changes of `methods`; null leaves a method out", names=NAME, optional=True, may_be_empty=True
     )
@@ -45,15 +45,15 @@ class Scale:
     alignment: AlignmentSettings = key("gradient alignment")
     grading: GradingSettings = key("the second grader")
     statistics: StatisticsSettings = key("intervals")
-    hardware: Hardware = key("the card")
-    resources: dict[str, JobResources] = key("rule -> what its jobs ask for", names=RULES, may_be_empty=True)
+    hardware: Hardware = key("the GPU")
+    resources: dict[str, JobResources] = key("rule -> what its jobs request", names=RULES, may_be_empty=True)
 
 
 @dataclass(frozen=True)
 class Config:
-    """config.yaml; `scales` holds what the files in scales/ and a --configfile say."""
+    """config.yaml; `scales` holds the files in scales/ and those of --configfile."""
 
-    scale: str = key("name of the scale to run; alone may change by `--config scale=NAME`")
+    scale: str = key("name of the scale to run; the only key that `--config` may set")
     methods: dict[str, MethodEntry] = key("name -> method, for all scales", names=NAME)
     common: Scale | None = key("what all scales share; any key of a scale", optional=True)
     scales: dict[str, Scale] = key("name -> scale", names=NAME)

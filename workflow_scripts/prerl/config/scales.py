@@ -80,18 +80,18 @@ def config_files(root: Path = ROOT) -> list[Path]:
 
 
 def with_scale_files(config: Mapping, root: Path = ROOT) -> dict:
-    """The configuration with `scales`: what the files say, under what `config` itself says of them (--configfile)."""
+    """The configuration with `scales`: the files, overridden by what `config` itself holds (--configfile)."""
     changed = config.get("scales", {})
     if not isinstance(changed, Mapping) or not all(isinstance(scale, Mapping) for scale in changed.values()):
         raise ConfigError("scales: give each scale a block of keys, as in scales/miniature.yaml")
     files = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in config_files(root)[1:]}
-    # nulls stay: they leave out what a scale inherits
+    # nulls stay: they drop what a scale inherits
     scales = {name: deep_merge(files.get(name, {}), changed.get(name, {}), True) for name in {**files, **changed}}
     return {**config, "scales": scales}
 
 
 def read_files(files: Sequence[Path | str] = (), root: Path = ROOT) -> dict:
-    """The configuration as Snakemake has it from these files (default: config.yaml), with the files of the scales."""
+    """The configuration as Snakemake reads it from these files (default: config.yaml), with the scales' files."""
     config: dict = {}
     for file in files or config_files(root)[:1]:
         config = deep_merge(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")), keep_nulls=True)
@@ -99,9 +99,9 @@ def read_files(files: Sequence[Path | str] = (), root: Path = ROOT) -> dict:
 
 
 def read_config(config: Mapping, root: Path = ROOT) -> dict:
-    """The block of the chosen scale, complete and checked, with `methods` (the shared ones under its own changes).
+    """The block of the chosen scale, complete and checked, with `methods` (the shared ones with the scale's changes).
 
-    Every scale is held against the schema, the chosen one against the rest. Raises ConfigError.
+    Every scale is checked against the schema, the chosen one also for the rest. Raises ConfigError.
     """
     # keys become strings, as in the settings that the jobs get, and so does what YAML reads as a date
     config = dict(json.loads(json.dumps(with_scale_files(config, root), default=str)))
@@ -115,7 +115,7 @@ def read_config(config: Mapping, root: Path = ROOT) -> dict:
     scale = config["scale"]
     if scale not in config["scales"]:
         raise ConfigError(
-            f"scale: {scale!r} is none of {', '.join(config['scales'])}{nearest(scale, config['scales'])}"
+            f"scale: {scale!r} is not one of {', '.join(config['scales'])}{nearest(scale, config['scales'])}"
         )
     block = dict(config["scales"][scale])
     block["methods"] = deep_merge(config["methods"], block.get("methods", {}))

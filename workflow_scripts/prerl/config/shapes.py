@@ -1,6 +1,6 @@
 """What follows from a Qwen3's shape alone: parameters, bytes of its keys and values, FLOPs. Pure Python, no torch.
 
-A multiply-add is two FLOPs. Only matrix products and attention count; norms, activations and the softmax do not.
+A multiply-add is two FLOPs. Only matrix products and attention are counted; norms, activations and the softmax are not.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Shape:
 
     @property
     def embedding_parameters(self) -> int:
-        """Parameters of the embedding and, where it is not the same tensor, of the output layer."""
+        """Parameters of the embedding and, unless tied, of the output layer."""
         return self.vocab_size * self.hidden_size * (1 if self.tie_word_embeddings else 2)
 
     @property
@@ -77,7 +77,7 @@ class Shape:
         return tokens * self.num_hidden_layers * layer + predicted * 2 * self.hidden_size * self.vocab_size
 
     def training_flops(self, tokens: float, length: float, predicted: float) -> float:
-        """FLOPs of forward and backward, which costs twice the forward; what is computed again does not count."""
+        """FLOPs of forward and backward, which costs twice the forward; recomputation is not counted."""
         return 3 * self.forward_flops(tokens, length, predicted)
 
 
@@ -90,11 +90,11 @@ def shape_of(model: Mapping) -> Shape:
 
 
 def check_architecture(name: str, shape: Shape, config: Mapping) -> None:
-    """Raises UserError where a model's config.json (`config`) is not of the shape that config.yaml gives for it."""
+    """Raises UserError if a model's config.json (`config`) does not have the shape given in config.yaml."""
     if config["model_type"] != "qwen3":
-        raise UserError(f"models.{name}: its config.json says model_type {config['model_type']!r}; give a Qwen3")
+        raise UserError(f"models.{name}: its config.json has model_type {config['model_type']!r}; give a Qwen3")
     for key, value in asdict(shape).items():
         if config[key] != value:
             raise UserError(
-                f"models.{name}.architecture.{key}: {value}, but its config.json says {config[key]}; write that number"
+                f"models.{name}.architecture.{key}: {value}, but its config.json has {config[key]}; write that number"
             )

@@ -15,7 +15,7 @@ class TokenMean:
     """The mean over tokens in the loss."""
 
     mode: Literal["global", "official"] = key(
-        "global: over all counting tokens of the batch, however it is split; official: over each micro-batch of verl's "
+        "global: over all tokens in the loss, however the batch is split; official: over each micro-batch of verl's "
         "packing, weighted by the micro-batch's share of the rows",
         source="dp_actor.py 1222-1290 (A)",
     )
@@ -27,13 +27,13 @@ class TokenMean:
         source="actor_ppo_max_token_len (A)",
     )
     ranks: int | None = key(
-        "official: ranks of the official run, whatever ours has", COUNT, optional=True, source="n_gpus_per_node (A)"
+        "official: ranks of the official run, independent of ours", COUNT, optional=True, source="n_gpus_per_node (A)"
     )
 
 
 @dataclass(frozen=True)
 class UpdateSettings:
-    """An update of the policy, as a training job is told it."""
+    """An update of the policy, as a training job receives it."""
 
     prompts_per_update: int = key("prompts of an update, one on-policy step each", COUNT, source="train_batch_size (A)")
     learning_rate: float = key("AdamW's, constant", POSITIVE, source="1e-6 (A)")
@@ -50,14 +50,14 @@ class UpdateSettings:
     )
     micro_batch_tokens: int = key("padded or packed tokens of a pass; time and memory only", COUNT, unit="tokens")
     measured_samples_per_prompt: int = key(
-        "log P(y|x) and log P(y) of right and wrong answers are measured on so many samples of each prompt", COUNT
+        "log P(y|x) and log P(y) of right and wrong answers are measured on this many samples per prompt", COUNT
     )
     precision: Literal["float32", "bfloat16"] = key(
-        "of the computation; weights, gradients and AdamW moments are float32 in any case",
+        "compute dtype; weights, gradients and AdamW moments are always float32",
         source="fsdp_workers.py _build_model_optimizer (A)",
     )
     activation_checkpointing: bool = key(
-        "compute each layer again in the backward pass: less memory, the same numbers",
+        "recompute each layer in the backward pass: less memory, same numbers",
         source="enable_gradient_checkpointing (A)",
     )
     pack_rows: bool = key("rows in one sequence without padding; slower on a CPU", source="use_remove_padding (A)")
@@ -65,7 +65,7 @@ class UpdateSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings(UpdateSettings):
-    """Training: the update, and what decides the length of phases."""
+    """Training: the update, and what determines the length of phases."""
 
     total_updates: int = key("updates of a whole run, all phases together", COUNT, source="348 = 6 epochs of 58 (A)")
     eos_in_mask: bool = key("whether the closing EOS of a finished answer is in the loss", source="true (A)")
@@ -88,7 +88,7 @@ class SpaceObjective:
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """The loss of each space, and the discount of estimators that have one."""
+    """The loss of each space, and the discount of estimators that use one."""
 
     pretrain: SpaceObjective = key("pre-train space, log P(y)")
     posttrain: SpaceObjective = key("post-train space, log P(y|x)")
@@ -104,8 +104,8 @@ class CriticSettings:
     weight_decay: float = key("AdamW's", NOT_NEGATIVE, source="verl's default (D)")
     grad_clip: float = key("largest norm of the gradient", POSITIVE, source="verl's default (D)")
     clip_value: float = key(
-        "a value that moved further than this towards the return has no gradient; inert at one update a batch",
+        "a value that moved further than this towards the return gets no gradient; inert at one update per batch",
         POSITIVE,
         source="verl's default (D)",
     )
-    warmup_updates: int = key("first updates that train the critic alone", NOT_NEGATIVE, source="verl's default (D)")
+    warmup_updates: int = key("first updates that train only the critic", NOT_NEGATIVE, source="verl's default (D)")

@@ -20,12 +20,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise ConfigError(f"{node.start_mark.name}: the key {key!r} stands twice in one block; remove one")
+                raise ConfigError(f"{node.start_mark.name}: the key {key!r} occurs twice in one block; remove one")
         return super().construct_mapping(node, deep)
 
 
 def refuse_duplicate_keys(files: list[str]) -> None:
-    """Raises ConfigError where one of the config files holds a key twice in the same block."""
+    """Raises ConfigError if one of the config files holds a key twice in the same block."""
     for file in files:
         with open(file, encoding="utf-8") as stream:
             yaml.load(stream, Loader=_UniqueKeyLoader)
@@ -66,7 +66,7 @@ _BOUNDS = {
 
 
 def _faults_of_keys(error: jsonschema.ValidationError, where: str) -> Iterator[str]:
-    """Unknown keys with the known one that is nearest, and missing keys that no unknown one stands for."""
+    """Unknown keys with the nearest known one, and missing keys that no unknown one explains."""
     known = error.schema.get("properties", error.instance)  # none listed: no key is unknown here
     unknown = [key for key in error.instance if key not in known]
     if error.validator == "additionalProperties":
@@ -101,7 +101,7 @@ def _fault_of_value(error: jsonschema.ValidationError) -> str:
     if rule == "oneOf":
         names = ", ".join(option["required"][0] for option in wanted)
         return f"holds {', '.join(value) or 'nothing'}; give exactly one of {names}"
-    return f"{written} cannot stand here"
+    return f"{written} is not allowed here"
 
 
 def schema_faults(config: Mapping) -> list[str]:

@@ -88,7 +88,7 @@ def bootstrap_ratio(
         confidence: such as 0.95.
 
     Returns:
-        value, low, high: () or (M,). The bounds are NaN where a stratum has one question: resampling it shows nothing.
+        value, low, high: () or (M,). The bounds are NaN if a stratum has one question: resampling it shows nothing.
     """
     numerators, denominators = np.asarray(numerators, dtype=float), np.asarray(denominators, dtype=float)
     if not 0.0 < confidence < 1.0:

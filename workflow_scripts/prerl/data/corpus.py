@@ -110,9 +110,9 @@ def corpus_document(rng: random.Random, settings: CorpusSettings) -> tuple[str |
 
 
 def is_held_out(problem: Problem) -> bool:
-    """Whether a problem may stand in a benchmark (one in eight, by a hash of its text) or else in the training set.
+    """Whether a problem is for benchmarks (one in eight, by a hash of its text) rather than for training.
 
-    Training set and benchmarks are so disjoint whichever of them are made, and a new benchmark leaves the others alone.
+    This keeps training set and benchmarks disjoint whichever of them are made, and a new benchmark changes no other.
     """
     return hashlib.blake2b(problem.text.encode()).digest()[0] % 8 == 0
 
@@ -127,5 +127,5 @@ def problem_set(rng: random.Random, operations: list[int], questions: int, held_
         if is_held_out(problem) == held_out:
             problems[problem.text] = problem
     if len(problems) < questions:
-        raise ValueError(f"cannot draw {questions} different problems of {operations} operations: ask for fewer")
+        raise ValueError(f"there are not {questions} different problems of {operations} operations: ask for fewer")
     return list(problems.values())

@@ -1,6 +1,6 @@
-"""Fetching one file that its checksum pins: from a mirror or its public address, resumable, whole or not at all.
+"""Download one file pinned by its checksum, from a mirror or its public address: resumable, complete or not at all.
 
-The checksum alone says what is right, so a partial file may be continued from another server than it began with.
+The checksum alone decides, so a partial file may be continued from a different server.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from prerl.core.errors import UserError
 from prerl.core.files import sha256_of, writing
 
 PIECE_BYTES = 1 << 16
-PROGRESS_BYTES = 1 << 20  # a connection that brought as much is no failed attempt
+PROGRESS_BYTES = 1 << 20  # a connection that delivered this much does not count as a failed attempt
 
 
 class DownloadError(UserError):
-    """A file that cannot be had; the message names the address, what is wrong and the remedy."""
+    """A file that cannot be downloaded; the message names the address, the fault and the remedy."""
 
 
 class _Fault(Exception):
-    """What another attempt may cure: no connection, a broken or silent one, 5xx, a wrong range."""
+    """A fault that another attempt may fix: no connection, a broken or silent one, 5xx, a wrong range."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a file lies: `mirror` (a folder, an http(s) address or None) holds it as `name`, the public as `url`."""
+    """Where a file is: `mirror` (folder, http(s) address or None) holds it as `name`; `url` is its public address."""
 
     url: str
     name: str
@@ -42,7 +42,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Address:
-    """An http(s) address, its request headers, and the remedy where it `refused` or sent something `wrong`."""
+    """An http(s) address, its request headers, and the remedies if it `refused` or sent something `wrong`."""
 
     url: str
     refused: str
@@ -52,9 +52,9 @@ class Address:
 
 @dataclass(frozen=True)
 class Patience:
-    """timeout_s: to connect, and between two pieces; backoff_s: before the second attempt, then doubled.
+    """timeout_s: to connect, and between reads; backoff_s: wait before the second attempt, then doubled.
 
-    attempts: so many in a row that bring little end in an error.
+    attempts: this many in a row with little progress are an error.
     """
 
     timeout_s: float = 30.0
@@ -69,12 +69,12 @@ WRONG = (
 
 
 def download(source: Source, sha256: str, target: Path, partial: Path, patience: Patience) -> None:
-    """Write `target`, by rename, once its sha256 is right. The public address follows where the mirror lacks the file.
+    """Write `target`, by rename, once its sha256 is right. The public address is next if the mirror lacks the file.
 
     Args:
-        partial: keeps what arrived when the job dies; the next call goes on from there. Removed at the end.
+        partial: keeps what has arrived if the job dies; the next call resumes there. Removed at the end.
 
-    Raises DownloadError, or FileError on a full disk; `target` is then as it was.
+    Raises DownloadError, or FileError on a full disk; `target` is then unchanged.
     """
     if not _from_mirror(source, sha256, partial, patience):
         remedy = f"rerun when it answers, or set data.mirror to a folder or address that holds {source.name}"
@@ -87,7 +87,7 @@ def download(source: Source, sha256: str, target: Path, partial: Path, patience:
 
 
 def _from_mirror(source: Source, sha256: str, partial: Path, patience: Patience) -> bool:
-    """False where there is no mirror, or it lacks the file."""
+    """False if there is no mirror, or it lacks the file."""
     if source.mirror is None:
         return False
     if "://" in source.mirror:
@@ -102,9 +102,9 @@ def _from_mirror(source: Source, sha256: str, partial: Path, patience: Patience)
 
 
 def _copy(folder: Path, name: str, sha256: str, partial: Path) -> bool:
-    """Copy `name` of a mirror folder to `partial`; False where the folder lacks it."""
+    """Copy `name` of a mirror folder to `partial`; False if the folder lacks it."""
     if not folder.is_dir():
-        raise DownloadError(f"data.mirror: {folder} is no folder (in {Path.cwd()}); correct it or set it to null")
+        raise DownloadError(f"data.mirror: {folder} is not a folder (in {Path.cwd()}); correct it or set it to null")
     file = folder / name
     if not file.is_file():
         return False
@@ -117,10 +117,10 @@ def _copy(folder: Path, name: str, sha256: str, partial: Path) -> bool:
 
 
 def fetch(address: Address, digest: str, partial: Path, patience: Patience) -> bool:
-    """Fetch to `partial` until its `digest` is right (see `digest_of`); False where the server has no such file.
+    """Fetch to `partial` until its `digest` is right (see `digest_of`); False if the server has no such file.
 
-    Faults that may pass are tried again. A wrong file that was put together from two answers is fetched once again
-    whole; one that came in a single answer is an error. Raises DownloadError.
+    Transient faults are retried. A wrong file pieced together from two responses is fetched once more,
+    complete; one from a single response is an error. Raises DownloadError.
     """
     fault, attempts = "", 0
     while not partial.is_file() or difference(partial, digest):
@@ -129,7 +129,7 @@ def fetch(address: Address, digest: str, partial: Path, patience: Patience) -> b
             raise DownloadError(f"{address.url}: {fault} ({attempts} attempts; {kept}); {address.refused}")
         if attempts:
             wait_s = patience.backoff_s * 2 ** (attempts - 1)
-            print(f"{fault}; again in {wait_s:g} s", flush=True)
+            print(f"{fault}; retrying in {wait_s:g} s", flush=True)
             time.sleep(wait_s)
         attempts += 1
         held = _held(partial)
@@ -157,9 +157,9 @@ def _held(partial: Path) -> int:
 
 
 def _receive(address: Address, partial: Path, timeout_s: float) -> int:
-    """One request: append to `partial` what it lacks, or write it anew where the server sends all. Returns the status.
+    """One request: append what `partial` lacks, or rewrite it if the server sends everything. Returns the status.
 
-    Raises _Fault for what may pass, DownloadError for another refusal than 404.
+    Raises _Fault for transient faults, DownloadError for a refusal other than 404.
     """
     url, held = address.url, _held(partial)
     headers = address.headers | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={held}-"} if held else {})
@@ -179,7 +179,7 @@ def _receive(address: Address, partial: Path, timeout_s: float) -> int:
             continues = status == requests.codes.partial_content
             if continues and not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
                 partial.unlink(missing_ok=True)
-                raise _Fault("the server sent another range than asked: the partial file was discarded")
+                raise _Fault("the server sent a different range than requested: the partial file was discarded")
             _append(response, partial, "ab" if continues else "wb")
             return status
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
@@ -189,22 +189,22 @@ def _receive(address: Address, partial: Path, timeout_s: float) -> int:
 
 
 def _append(response: requests.Response, partial: Path, mode: str) -> None:
-    """Every byte that arrives; a read of a whole piece (`iter_content`) would lose the last, incomplete one."""
+    """Write every byte that arrives; reading whole chunks (`iter_content`) would lose the last, incomplete one."""
     with partial.open(mode) as file:
         while piece := response.raw.read1(PIECE_BYTES):
             file.write(piece)
 
 
 def digest_of(file: Path, like: str) -> str:
-    """Hex digest of a file, of the kind of `like`: 64 digits are a sha256, 40 the id that git gives to a file."""
+    """Hex digest of a file, of the same kind as `like`: 64 digits are a sha256, 40 a git blob id."""
     if len(like) == 64:
         return sha256_of(file)
-    content = file.read_bytes()  # git holds small files only, the large ones have a sha256
+    content = file.read_bytes()  # only small files; large ones have a sha256
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def difference(file: Path, digest: str) -> str:
-    """What is wrong with `file`, in words; "" where its digest is right."""
+    """What is wrong with `file`, in words; "" if its digest is right."""
     actual = digest_of(file, digest)
     kind = "sha256" if len(digest) == 64 else "git id"
     return "" if actual == digest else f"{file.stat().st_size:,} bytes with {kind} {actual}, not the pinned {digest}"

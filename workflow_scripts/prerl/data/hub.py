@@ -1,8 +1,8 @@
-"""A model of the Hugging Face hub at one revision: which files, fetched and checked, published as a sealed folder.
+"""A model of the Hugging Face hub at one revision: list, download and check its files, publish them as a sealed folder.
 
-The hub's own client names the files with their checksums and finds endpoint (HF_ENDPOINT), token (HF_TOKEN) and cache.
-The bytes come through prerl.data.downloads: the client (2.4.0) deletes a partial file when a download breaks off.
-Only safetensors and plain text files are taken, nothing that could run code.
+The hub's client lists files and checksums and finds endpoint (HF_ENDPOINT), token (HF_TOKEN) and cache.
+The bytes come through prerl.data.downloads: the client (2.4.0) deletes a partial file when a download breaks.
+Only safetensors and plain text files are downloaded, nothing that could run code.
 """
 
 from __future__ import annotations
@@ -77,16 +77,16 @@ def download_model(
     """Publish `model` as `folder`, sealed (models.checkpoints), once every checksum is right and `check` accepts it.
 
     Args:
-        state: keeps what arrived, each file under its digest, when the job dies; removed at the end.
-        check: of the whole folder, just before it takes its name.
+        state: keeps what has arrived, each file under its digest, if the job dies; removed at the end.
+        check: called on the complete folder, just before the rename.
 
-    Raises DownloadError, FileError on a full disk, FolderInUseError, what `check` raises; `folder` is then as it was.
+    Raises DownloadError, FileError on a full disk, FolderInUseError, and those of `check`; `folder` is then unchanged.
     """
     held = lock_folder(state)
     files = list_files(model, patience)
     missing = [file for file in files if not _found(model, file, folder, state)]
     have = sum(file.size for file in files) - sum(file.size for file in missing)
-    print(f"{model}: {len(files)} files, {have / GIB:.2f} GiB of them here already", flush=True)
+    print(f"{model}: {len(files)} files, {have / GIB:.2f} GiB of them already here", flush=True)
     _require_room(model, files, missing, folder, state)
     if missing:
         _require_access(model, missing[0], patience)
@@ -103,9 +103,9 @@ def download_model(
 
 
 def published(model: HubModel, manifest: Path) -> Path:
-    """The folder of a published model, by names and sizes alone: quick, where checkpoints.verify reads each byte.
+    """The folder of a published model, checked by names and sizes only: quick; checkpoints.verify reads every byte.
 
-    Raises DownloadError where it is missing, of another revision or not whole.
+    Raises DownloadError if it is missing, incomplete or of another revision.
     """
     folder = manifest.parent
     remedy = f"fetch it, `snakemake --cores 1 --config scale=… -- {manifest}`"
@@ -116,7 +116,7 @@ def published(model: HubModel, manifest: Path) -> Path:
         raise DownloadError(f"{folder} holds {found}, the configuration names {model}: {remedy}")
     for name, entry in json.loads(manifest.read_bytes())["files"].items():
         if not (folder / name).is_file() or (folder / name).stat().st_size != entry["bytes"]:
-            raise DownloadError(f"{folder / name} is missing or of another size: delete {manifest} and {remedy}")
+            raise DownloadError(f"{folder / name} is missing or has the wrong size: delete {manifest} and {remedy}")
     return folder
 
 
@@ -129,8 +129,8 @@ def list_files(model: HubModel, patience: Patience) -> list[HubFile]:
     listed = info.siblings or []
     if info.sha != model.revision or any(file.size is None or file.blob_id is None for file in listed):
         raise DownloadError(
-            f"{HfApi().endpoint} gives revision {info.sha} for {model}, or no sizes and checksums of its files: it is "
-            "no whole mirror of the hub; set HF_ENDPOINT to another or unset it"
+            f"{HfApi().endpoint} returns revision {info.sha} for {model}, or no sizes and checksums of files: it is "
+            "not a complete mirror of the hub; set HF_ENDPOINT to another or unset it"
         )
     names = {file.rfilename for file in listed}
     if not any(WEIGHTS.fullmatch(name) for name in names):
@@ -143,7 +143,7 @@ def list_files(model: HubModel, patience: Patience) -> list[HubFile]:
 
 
 def _found(model: HubModel, file: HubFile, folder: Path, state: Path) -> bool:
-    """Whether the file is whole in `state`; one in the published folder or the user's own hub cache is linked there."""
+    """Whether the file is complete in `state`; one in the published folder or the user's hub cache is linked."""
     kept = state / file.digest
     cached = try_to_load_from_cache(model.repository, file.name, revision=model.revision)
     places = [kept, folder / file.name, *([Path(cached).resolve()] if isinstance(cached, str) else [])]
@@ -162,7 +162,7 @@ def _found(model: HubModel, file: HubFile, folder: Path, state: Path) -> bool:
 
 
 def _require_room(model: HubModel, files: list[HubFile], missing: list[HubFile], folder: Path, state: Path) -> None:
-    """Before the first byte: room for what is missing and, where links are not possible, for the copies."""
+    """Before the first byte: check for room for what is missing and, if links are not possible, for the copies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = sum((state / file.digest).stat().st_size for file in missing if (state / file.digest).is_file())
     needs = {state: sum(file.size for file in missing) - partial}
@@ -178,22 +178,22 @@ def _require_room(model: HubModel, files: list[HubFile], missing: list[HubFile],
 
 
 def _require_access(model: HubModel, file: HubFile, patience: Patience) -> None:
-    """The hub lists a gated model's files to everyone and refuses their bytes."""
+    """The hub lists a gated model's files to everyone but refuses their bytes."""
     with _explained(model):
         get_hf_file_metadata(_url(model, file), timeout=patience.timeout_s, retry_on_errors=True)
 
 
 def _fetch(model: HubModel, file: HubFile, partial: Path, patience: Patience) -> None:
-    """One file, its checksum right. requests drops the token where the hub redirects to another host."""
+    """Download one file and check it. requests drops the token when the hub redirects to another host."""
     address = Address(
         _url(model, file),
         refused=f"{_access_remedy(model)}; otherwise rerun when it answers or set HF_ENDPOINT to a mirror",
-        wrong=f"{file.name} is damaged on its way: rerun, and if it happens again set HF_ENDPOINT to another mirror",
+        wrong=f"{file.name} was damaged in transit: rerun, and if it recurs set HF_ENDPOINT to another mirror",
         headers=build_hf_headers(),
     )
     print(f"{file.name}: {file.size / GIB:.2f} GiB", flush=True)
     if not fetch(address, file.digest, partial, patience):
-        raise DownloadError(f"{address.url}: listed, and yet not there (404); rerun, or set HF_ENDPOINT to a mirror")
+        raise DownloadError(f"{address.url}: listed, but not there (404); rerun, or set HF_ENDPOINT to a mirror")
 
 
 def _url(model: HubModel, file: HubFile) -> str:
@@ -201,7 +201,7 @@ def _url(model: HubModel, file: HubFile) -> str:
 
 
 def _require_shards(model: HubModel, folder: Path) -> None:
-    """Every shard that the index names is there; several shards without an index cannot be loaded."""
+    """Check that every shard of the index is there; several shards without an index cannot be loaded."""
     weights = {path.name for path in folder.iterdir() if WEIGHTS.fullmatch(path.name)}
     index, named = folder / INDEX, {"model.safetensors"}
     if index.is_file():
@@ -213,7 +213,7 @@ def _require_shards(model: HubModel, folder: Path) -> None:
 
 
 def _access_remedy(model: HubModel) -> str:
-    """What to do for a model that not everyone may read; the token itself is never shown."""
+    """What to do about a gated or private model; the token itself is never shown."""
     known = "the token that is set has no access" if get_token() else "no token is set"
     return (
         f"if it is gated or private ({known}), ask for access at {HfApi().endpoint}/{model.repository} and set "
@@ -223,7 +223,7 @@ def _access_remedy(model: HubModel) -> str:
 
 @contextmanager
 def _explained(model: HubModel) -> Iterator[None]:
-    """The client's errors as one DownloadError with the remedy."""
+    """Turn the client's errors into a DownloadError with the remedy."""
     endpoint = HfApi().endpoint
     try:
         yield
@@ -231,7 +231,7 @@ def _explained(model: HubModel) -> Iterator[None]:
         names = " and ".join(name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name))
         raise DownloadError(f"{model}: {names} is set, so nothing can be fetched: unset it for the download") from None
     except GatedRepoError:
-        raise DownloadError(f"{model} may not be read by everyone: {_access_remedy(model)}") from None
+        raise DownloadError(f"{model} is gated or private: {_access_remedy(model)}") from None
     except RevisionNotFoundError:
         raise DownloadError(
             f"{model.repository} has no revision {model.revision}: correct hub.revision of the model in the "
@@ -249,10 +249,10 @@ def _explained(model: HubModel) -> Iterator[None]:
         raise DownloadError(f"{reason}: {remedy}") from None
     except httpx2.TransportError as error:
         raise DownloadError(
-            f"{endpoint} cannot be reached for {model} ({type(error).__name__}: {error}): run this where the network "
-            "is (on a cluster the login node), with HTTPS_PROXY if it needs a proxy, or set HF_ENDPOINT to a mirror"
+            f"{endpoint} cannot be reached for {model} ({type(error).__name__}: {error}): run this where there is a "
+            "network (on a cluster the login node), with HTTPS_PROXY for a proxy, or set HF_ENDPOINT to a mirror"
         ) from None
     except json.JSONDecodeError:
         raise DownloadError(
-            f"{endpoint} does not answer as a hub: correct HF_ENDPOINT, or log in to the network's portal"
+            f"{endpoint} does not answer like a hub: correct HF_ENDPOINT, or log in to the network's portal"
         ) from None

@@ -1,4 +1,4 @@
-"""The miniature base model: a word tokenizer with a chat template and a small Qwen3, trained on prerl.corpus."""
+"""The miniature base model: a word tokenizer with a chat template and a small Qwen3, trained on prerl.data.corpus."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CHAT_TEMPLATE = (
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token a word of the corpus, digit or operator; Qwen3's special tokens and chat template."""
+    """One token for each word of the corpus, digit or operator; Qwen3's special tokens and chat template."""
     vocabulary = {word: index for index, word in enumerate([*SPECIAL, "<unk>", *ROLES, *WORDS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words = sorted([*ROLES, *WORDS], key=len, reverse=True)

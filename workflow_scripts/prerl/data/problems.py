@@ -1,11 +1,11 @@
-r"""Files of problems as their sources serve them, brought into one schema: id, problem, answer, level, source.
+r"""Problem files as their sources serve them, converted to one schema: id, problem, answer, level, source.
 
 Formats:
 - `verl` (parquet): `prompt` holds a system and a user turn, `reward_model.ground_truth` the answer. The `20times` files
   hold each problem 20 times, a sample a row.
 - `minerva` (JSON lines): the answer is the last box of `solution`.
 - `olympiadbench` (JSON lines): `final_answer` is a list of texts with dollar signs. Two more columns, `unit` (text) and
-  `tolerance` (absolute, float64), null where the file gives none.
+  `tolerance` (absolute, float64), null if the file gives none.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from prerl.rollouts.rewards import last_boxed
 
 COLUMNS = [pa.field(name, pa.string()) for name in ("id", "problem", "answer", "level", "source")]
 OLYMPIADBENCH_COLUMNS = [*COLUMNS, pa.field("unit", pa.string()), pa.field("tolerance", pa.float64())]
-DAMAGED = "delete it and rerun, it is downloaded anew"
+DAMAGED = "delete it and rerun: it is downloaded again"
 FOREIGN = "correct `format` or the file's address and sha256 in the configuration"
 
 
@@ -45,9 +45,9 @@ class ProblemSet:
 
 
 def read_source(file: Path, wanted: ProblemSet) -> pa.Table:
-    """The problems of `file`, each once, in the order of first appearance, with ids like aime24-07.
+    """The distinct problems of `file` in order of first appearance, with ids like aime24-07.
 
-    Raises ProblemFileError where the file is damaged or of another format, equal problems have other answers, or their
+    Raises ProblemFileError if the file is damaged or of another format, equal problems have different answers, or their
     number is not the configured one.
     """
     problems: dict[str, dict] = {}
@@ -82,7 +82,7 @@ def _rows(file: Path, kind: str) -> Iterator[tuple[str, dict]]:
         try:
             row = json.loads(line)
         except ValueError as error:  # UnicodeDecodeError too
-            raise ProblemFileError(f"{where}: no JSON ({error}); {DAMAGED}") from error
+            raise ProblemFileError(f"{where}: not JSON ({error}); {DAMAGED}") from error
         yield where, row
 
 
@@ -90,7 +90,7 @@ def _field(row: dict, key: str, kind: type, where: str) -> Any:
     """row[key], which must be a `kind`."""
     value = row.get(key) if isinstance(row, dict) else None
     if not isinstance(value, kind):
-        raise ProblemFileError(f"{where}: `{key}` is {value!r} and no {kind.__name__}; {FOREIGN}")
+        raise ProblemFileError(f"{where}: `{key}` is {value!r} and not a {kind.__name__}; {FOREIGN}")
     return value
 
 
@@ -112,7 +112,7 @@ def _verl(row: dict, wanted: ProblemSet, where: str) -> dict:
 def _minerva(row: dict, wanted: ProblemSet, where: str) -> dict:
     answer = _without_dollars(last_boxed(_field(row, "solution", str, where)) or "")
     if not answer:
-        raise ProblemFileError(f"{where}: `solution` boxes no answer; {FOREIGN}")
+        raise ProblemFileError(f"{where}: `solution` has no boxed answer; {FOREIGN}")
     return {"problem": _field(row, "problem", str, where).strip(), "answer": answer, "level": ""}
 
 
@@ -132,7 +132,7 @@ def _olympiadbench(row: dict, wanted: ProblemSet, where: str) -> dict:
 
 
 def _without_dollars(text: str) -> str:
-    """Without the marks of math mode and the full stop at the end, as Qwen2.5-Math compares: "$69$,$84$" → "69,84"."""
+    """Without math-mode dollars and the final full stop, as Qwen2.5-Math compares: "$69$,$84$" → "69,84"."""
     return re.sub(r"\\?\$", "", text).strip().removesuffix(".")
 
 
@@ -140,7 +140,7 @@ def _tolerance(error: str, where: str) -> float:
     try:
         return float(error)
     except (TypeError, ValueError) as fault:
-        raise ProblemFileError(f"{where}: `error` is {error!r} and no number; {FOREIGN}") from fault
+        raise ProblemFileError(f"{where}: `error` is {error!r} and not a number; {FOREIGN}") from fault
 
 
 def _first_difference(known: dict, problem: dict) -> str:

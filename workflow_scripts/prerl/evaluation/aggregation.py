@@ -1,6 +1,6 @@
 """From grades, thoughts and training histories to the tables that figures read: questions, scores, curves (pandas).
 
-A missing or repeated answer, question, update or benchmark is an error: a mean over whatever is there is no result.
+A missing or repeated answer, question, update or benchmark is an error: a mean over whatever is there proves nothing.
 """
 
 import numpy as np
@@ -20,17 +20,17 @@ def _check_answers(table: pd.DataFrame, samples: int, path: str) -> None:
     """Raise ValueError unless each update has each question once per sample 0 … samples − 1."""
     remedy = "rerun generate_samples, grade_samples and count_thoughts for it with the configured number of samples"
     if table.empty:
-        raise ValueError(f"{path} holds no answer; {remedy}")
+        raise ValueError(f"{path} holds no answers; {remedy}")
     if table.duplicated(KEY).any():
         first = table[table.duplicated(KEY)].iloc[0]
-        raise ValueError(f"{path}: the answer {tuple(first[KEY])} stands more than once; {remedy}")
+        raise ValueError(f"{path}: the answer {tuple(first[KEY])} occurs more than once; {remedy}")
     if not table["sample"].between(0, samples - 1).all():
-        raise ValueError(f"{path}: sample numbers reach {table['sample'].max()}, but samples is {samples}; {remedy}")
+        raise ValueError(f"{path}: sample numbers reach {table['sample'].max()} with {samples} samples; {remedy}")
     sizes = table.groupby(KEY[:-1]).size()
     if (sizes != samples).any():
         short = sizes[sizes != samples]
         raise ValueError(
-            f"{path}: {len(short)} questions have another number of answers than {samples}, "
+            f"{path}: {len(short)} questions do not have {samples} answers, "
             f"first {short.index[0]} with {short.iloc[0]}; {remedy}"
         )
 
@@ -104,7 +104,7 @@ def collect_questions(evaluations: list[dict], benchmarks: list[str], samples: i
 
 
 def _metric_columns(rows: pd.DataFrame, samples: int) -> dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """(grader, metric) → numerators and denominators (Q,) of questions; the grader is "" where none is involved."""
+    """(grader, metric) → numerators and denominators (Q,) by question; the grader is "" for metrics that need none."""
     n, ones = rows["n"].to_numpy(float), np.ones(len(rows))
     tokens = rows["tokens_mean"].to_numpy(float) * n
     columns = {}
@@ -127,7 +127,7 @@ def score_questions(questions: pd.DataFrame, settings: dict) -> pd.DataFrame:
     The bootstrap draws questions within benchmarks, the same draws for every method, update and seed. Under math-verify
     an unscorable answer is not right (the questions table counts them).
     """
-    bootstrap, samples = settings["bootstrap"], settings["samples"]
+    bootstrap, samples = settings["bootstrap"], settings["samples_per_question"]
     missing = set(settings["main_benchmarks"]) - set(questions["benchmark"])
     if missing or not settings["main_benchmarks"]:
         raise ValueError(f"main_benchmarks {sorted(missing)} have no evaluated question: evaluate them or drop them")
@@ -160,7 +160,7 @@ def score_questions(questions: pd.DataFrame, settings: dict) -> pd.DataFrame:
 
 
 def _read_metrics(history: dict, first_update: int, updates: int) -> pd.DataFrame:
-    """Training metrics in long form: update, kind, name, benchmark "", value. Every update must stand there once."""
+    """Training metrics in long form: update, kind, name, benchmark "", value. Every update must occur exactly once."""
     metrics = read_table(history["metrics"]).to_pandas()
     if sorted(metrics["update"]) != list(range(first_update, updates + 1)):
         raise ValueError(
@@ -192,37 +192,37 @@ def _read_validation(history: dict, first_update: int, updates: int, benchmarks:
 
 
 def join_curves(settings: dict) -> pd.DataFrame:
-    """The curves table: each method's whole chain, its parent's updates before its own first one, then its own.
+    """The curves table: each method's whole chain: its parent's updates, then those it trained itself.
 
-    Raises ValueError when a method, its parent or an update has no history.
+    Raises ValueError if a method, its parent or an update has no history.
     """
     methods = settings["methods"]
-    own: dict[tuple[str, int], pd.DataFrame] = {}
+    trained: dict[tuple[str, int], pd.DataFrame] = {}
     for history in settings["histories"]:
         method, seed = history["method"], history["seed"]
         if method not in methods:
             raise ValueError(f"history of {method!r}, which settings['methods'] does not list: add it there")
-        if (method, seed) in own:
+        if (method, seed) in trained:
             raise ValueError(f"two histories of {method} seed {seed}: list each once")
         span = (methods[method]["first_update"], methods[method]["last_update"])
         parts = [_read_metrics(history, *span), _read_validation(history, *span, settings["validation_benchmarks"])]
-        own[method, seed] = pd.concat(parts, ignore_index=True)
+        trained[method, seed] = pd.concat(parts, ignore_index=True)
 
     def chain(method: str, seed: int) -> pd.DataFrame:
-        if (method, seed) not in own:
-            raise ValueError(f"no history of {method} seed {seed}, on which another method builds: add it to histories")
+        if (method, seed) not in trained:
+            raise ValueError(f"no history of {method} seed {seed}, which another method continues: add it to histories")
         parent, first_update = methods[method]["parent"], methods[method]["first_update"]
         if parent is None:
-            return own[method, seed]
+            return trained[method, seed]
         if methods[parent]["last_update"] < first_update - 1:
             raise ValueError(
-                f"{method} starts at update {first_update}, but its parent {parent} ends before: train that longer"
+                f"{method} starts at update {first_update}, but its parent {parent} ends earlier: train that longer"
             )
         before = chain(parent, seed)
-        return pd.concat([before[before["update"] < first_update], own[method, seed]], ignore_index=True)
+        return pd.concat([before[before["update"] < first_update], trained[method, seed]], ignore_index=True)
 
     columns = ["method", "seed", "update", "kind", "name", "benchmark", "value"]
-    curves = [chain(method, seed).assign(method=method, seed=seed)[columns] for method, seed in own]
+    curves = [chain(method, seed).assign(method=method, seed=seed)[columns] for method, seed in trained]
     if not curves:
         return pd.DataFrame(columns=columns).astype({"seed": int, "update": int, "value": float})
     order = ["method", "seed", "kind", "name", "benchmark", "update"]

@@ -15,9 +15,9 @@ SAMPLE_KEY_FIELDS = [
 
 
 def check_unique_samples(table: pa.Table, path: Path) -> None:
-    """Raise ValueError when `table`, read from `path`, holds no answer or holds one of them twice."""
+    """Raise ValueError if `table`, read from `path`, is empty or holds an answer twice."""
     keys = Counter(zip(*(table[name].to_pylist() for name in SAMPLE_KEY), strict=True))
     twice = [key for key, rows in keys.items() if rows > 1]
     if twice or not keys:
-        found = f"the answer {SAMPLE_KEY} = {twice[0]} stands more than once" if twice else "it holds no answer"
+        found = f"the answer {SAMPLE_KEY} = {twice[0]} occurs more than once" if twice else "it holds no answers"
         raise ValueError(f"{path}: {found}; delete it and its sampling state, and run generate_samples again")

@@ -12,7 +12,7 @@ from prerl.core.constants import BASE, MEAN
 from prerl.core.statistics import Interval, bootstrap_mean, paired_bootstrap_difference, t_interval
 from prerl.evaluation.results import GRADERS, accuracy, end_update, evaluated
 
-REFERENCE = "grpo"  # every method and the base against it, each at the end of its run
+REFERENCE = "grpo"  # every method and the base are compared with it, each at the end of its run
 FURTHER = [("dsrl", "nsr_rl_warmup")]  # (method, reference): does the space of the warm-up matter?
 COLUMNS = [
     "method",
@@ -50,7 +50,7 @@ def question_bootstrap(questions: pd.Series, bootstrap: Mapping) -> Interval:
 def paired_question_bootstrap(first: pd.Series, second: pd.Series, bootstrap: Mapping) -> Interval:
     """`first` − `second` (`by_question` values) in percentage points, with its interval over questions.
 
-    Raises ValueError when the two hold different questions.
+    Raises ValueError if the two hold different questions.
     """
     if not first.index.equals(second.index):
         raise ValueError("two methods were evaluated on different questions: evaluate both on the same benchmark files")
@@ -58,7 +58,7 @@ def paired_question_bootstrap(first: pd.Series, second: pd.Series, bootstrap: Ma
 
 
 def difference(rows: pd.DataFrame, reference: pd.DataFrame, grader: str, bootstrap: Mapping) -> dict:
-    """Accuracy of `rows` − accuracy of `reference` in percentage points, with both intervals and what they rest on.
+    """Accuracy of `rows` − accuracy of `reference` in percentage points, with both intervals, seeds and n.
 
     The t interval is over paired per-seed differences, NaN with one seed; `n_answers` counts both methods' answers.
     """
@@ -92,7 +92,7 @@ def contrasts_of(
 ) -> pd.DataFrame:
     """A row (COLUMNS) for each (method, reference), both at the end of their runs, each selection and each grader.
 
-    `selections`: what stands in the column benchmark -> the benchmarks whose unweighted mean it is.
+    `selections`: value of the column benchmark -> the benchmarks that it averages, unweighted.
     """
     table = []
     for method, reference in pairs:

@@ -1,4 +1,4 @@
-"""Samples of a policy on benchmarks: resumable by shard, immutable once written."""
+"""Sample a policy on benchmarks: resumable shard by shard, immutable once written."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Policy:
         )
 
     def load(self, folder: Path) -> None:
-        """Go on with another checkpoint of the same model."""
+        """Switch to another checkpoint of the same model."""
         self.folder = folder
         self.sampler.load(folder)
 
@@ -96,7 +96,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class Shard:
-    """`questions` questions of the problem file `file` from row `first` on, for the policy in `folder`; its samples are
+    """`questions` questions of the problem file `file` from row `first` on, for the policy in `folder`; the samples are
     kept at `path`."""
 
     folder: Path
@@ -108,7 +108,7 @@ class Shard:
 
 
 class ShardWriter:
-    """Samples one shard after the other and writes it. The engine stays; its weights change where the policy does."""
+    """Samples and writes shards one by one. The engine stays; its weights are replaced when the policy changes."""
 
     def __init__(self, settings: dict) -> None:
         self.settings = settings
@@ -128,7 +128,7 @@ class ShardWriter:
             update=shard.update,
             purpose="evaluation",
             seed=s["seed"],
-            samples=s["samples"],
+            samples=s["samples_per_question"],
         )
         write_parquet(shard.path, samples)
 
@@ -136,12 +136,12 @@ class ShardWriter:
 def plan_shards(policies: dict[int, Path], question_files: list[Path], state: Path, settings: dict) -> list[Shard]:
     """The shards of every policy (update: manifest) on every benchmark (a file's stem names it), in this order.
 
-    A shard's file is named by all that decides it (policy, questions, settings), so an interrupted job goes on where it
-    was and a new benchmark leaves the others' samples as they are.
+    A shard's file name is a hash of what determines it (policy, questions, settings), so an interrupted job resumes
+    and a new benchmark leaves the other samples as they are.
     """
-    common = {key: settings[key] for key in ("seed", "samples", "prompt", "sampling")}
+    common = {key: settings[key] for key in ("seed", "samples_per_question", "prompt", "sampling")}
     common["engine"] = settings["engine"]["name"]
-    step = max(1, SHARD_ROWS[common["engine"]] // settings["samples"])
+    step = max(1, SHARD_ROWS[common["engine"]] // settings["samples_per_question"])
     shards = []
     for update, manifest in policies.items():
         for file in question_files:
@@ -159,8 +159,8 @@ def generate_sharded(
 ) -> pa.Table:
     """Samples of every policy on every benchmark, shard by shard over the GPUs (or `processes`), kept under `state`.
 
-    settings: JSON of rule generate_samples. Raises CheckpointError where a policy that is to be sampled is damaged, and
-    what a worker raised.
+    settings: JSON of rule generate_samples. Raises CheckpointError if a policy is damaged, and
+    what a worker raises.
     """
     state.mkdir(parents=True, exist_ok=True)
     shards = plan_shards(policies, question_files, state, settings)

@@ -5,8 +5,8 @@ eta R <grad log P(y), grad log P(y|x)>; the premise is that the inner product is
 come from y being the same text, so each rollout is also paired with another problem's prompt,
 <grad log P(y), grad log P(y|x')>, and with another problem's prompt and response, <grad log P(y), grad log P(y'|x')>.
 
-Gradients are of the log-prob summed over response tokens, over all parameters, float32 in one flat vector; the tied
-embedding counts once. Inner products of mean log-probs follow by division with both token counts; cosines are the same.
+Each gradient is of the log-prob summed over response tokens, over all parameters, one flat float32 vector; the tied
+embedding counts once. Dividing by both token counts gives inner products of mean log-probs; cosines are the same.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def flat_gradient(
 
 
 def partner_order(rollouts: list[AlignmentRollout]) -> list[int]:
-    """For each rollout the index of one of another question: the same place in the next question's list.
+    """For each rollout the index of its partner: the rollout at the same place in the next question's list.
 
-    Every rollout serves as partner about equally often. Raises ValueError where there is only one question.
+    Every rollout serves as partner about equally often. Raises ValueError if there is only one question.
     """
     by_question: dict[str, list[int]] = {}
     for index, rollout in enumerate(rollouts):
@@ -77,7 +77,7 @@ def _pair(
         squares_b += y.square().sum().item()
     norms = math.sqrt(squares_a) * math.sqrt(squares_b)
     if norms == 0.0:
-        raise ValueError("a gradient is exactly zero, its cosine is undefined: check the weights and the rollouts")
+        raise ValueError("a gradient is exactly zero, so its cosine is undefined: check the weights and the rollouts")
     return {
         f"{name}inner_sum": inner,
         f"{name}inner_mean": inner / (tokens_a * tokens_b),
@@ -88,11 +88,11 @@ def _pair(
 def measure_alignment(
     model: PreTrainedModel, rollouts: list[AlignmentRollout], prefix_id: int, temperature: float = 1.0
 ) -> Iterator[dict]:
-    """One row of alignment.parquet a rollout (columns: see there), in order; four backward passes each.
+    """One row of alignment.parquet per rollout, in order; four backward passes each.
 
-    Host memory holds at most two flat gradients, the model's device its weights and their gradients (on a CPU: both).
+    Host memory holds at most two flat gradients; the device holds the weights and their gradients.
     """
-    model.train()  # Qwen3 has no dropout; activation checkpointing, where it is on, acts in this mode alone
+    model.train()  # Qwen3 has no dropout; activation checkpointing acts in this mode only
     partners = partner_order(rollouts)
     for rollout, partner in zip(rollouts, partners, strict=True):
         other = rollouts[partner]
@@ -123,7 +123,7 @@ def measure_alignment(
 def token_agreement(
     model: PreTrainedModel, rollouts: list[AlignmentRollout], prefix_id: int, temperature: float = 1.0
 ) -> Iterator[dict]:
-    """One row of alignment_tokens.parquet a response token: both log-probs, entropy given x, same most likely token?"""
+    """One row of alignment_tokens.parquet per response token: both log-probs, entropy given x, same argmax?"""
     model.eval()
     for rollout in rollouts:
         with_x = token_statistics(model, [rollout.context], [rollout.response], temperature)

@@ -1,9 +1,9 @@
 r"""The second grader: math-verify on the content of the last `\boxed{}`, in worker processes that can be killed.
 
-math-verify hands the answer to SymPy, which can run for ever, crash or raise on what a model writes. So each distinct
+math-verify hands the answer to SymPy, which can run forever, crash or raise on what a model writes. So each distinct
 pair (box, ground truth) goes to a worker process with a time limit. A pair whose worker was killed, died or raised is
-"unscorable", and the worker is replaced: no answer changes the verdict of another. math-verify's own limits are off:
-they use signals, fail in threads, and turn a timeout into "wrong". Apart from rewards.py, so that an edit here does not
+"unscorable", and the worker is replaced: no answer affects the verdict of another. math-verify's time limits are off:
+they use signals, fail in threads, and turn a timeout into "wrong". Separate from rewards.py, so that edits here do not
 retrain.
 """
 
@@ -29,7 +29,7 @@ from prerl.evaluation.workers import die_with_parent
 RIGHT, WRONG, UNSCORABLE = "right", "wrong", "unscorable"
 _READY = "ready"
 _START_LIMIT_S = 300.0  # importing SymPy from a cold network disk takes tens of seconds
-_MEMORY_LIMIT_BYTES = 4 << 30  # address space of a worker: a tower of powers must not take the machine's memory
+_MEMORY_LIMIT_BYTES = 4 << 30  # address space of a worker: a tower of powers must not exhaust the machine
 _SHOWN_CHARACTERS = 100  # of an unscorable answer, in the log
 
 # (content of the box, ground truth) or (box, truth, unit, tolerance): the arguments of `verify_boxed`
@@ -53,8 +53,8 @@ class _Worker:
     process: BaseProcess
     connection: Connection
     deadline: float
-    pair: Pair | None = None  # None until it has said that it is ready
-    graded: int = 0  # pairs that it has given a verdict
+    pair: Pair | None = None  # None until it is ready
+    graded: int = 0  # pairs it has given a verdict on
 
 
 def _without_unit(text: str, unit: str) -> str:
@@ -77,19 +77,19 @@ def _without_unit(text: str, unit: str) -> str:
 
 @lru_cache(maxsize=2048)  # answers to one question share its truth, and answers come again
 def _parsed(text: str, units: bool) -> list:
-    """What math-verify makes of a box: [] or [expression, string]; `units`: whether it may drop words for units."""
+    """math-verify's parse of a box: [] or [expression, string]; `units`: whether it may drop words for units."""
     from math_verify import LatexExtractionConfig, parse
     from sympy import Integer
 
     if _INTEGER.fullmatch(text):
-        return [Integer(text), text]  # as math-verify, whose parser takes milliseconds
+        return [Integer(text), text]  # as math-verify does, whose parser takes milliseconds
     config = LatexExtractionConfig(boxed_match_priority=0)
     config = replace(config, normalization_config=replace(config.normalization_config, units=units))
     return parse(f"\\boxed{{{text}}}", extraction_config=[config], parsing_timeout=None, raise_on_error=True)
 
 
 def _elements(parsed: list) -> tuple[int, int]:
-    """Elements of a list as it is written and without repeats; (1, 1) for anything else."""
+    """Number of elements of a list as written and without repeats; (1, 1) for anything else."""
     from latex2sympy2_extended.sets import FiniteSet
 
     is_list = isinstance(parsed[0], FiniteSet)
@@ -99,8 +99,8 @@ def _elements(parsed: list) -> tuple[int, int]:
 def verify_boxed(boxed: str, truth: str, unit: str | None = None, tolerance: float | None = None) -> str:
     r"""Verdict of math-verify on the content of a box: "right", "wrong", or "unscorable" if the truth does not parse.
 
-    Strict: LaTeX extraction alone, from `\boxed{boxed}`; no number is fished out of surrounding words. Lists are equal
-    in any order; a truth with repeated elements wants as many. Has no time limit and raises what SymPy raises: runs in
+    Strict: LaTeX extraction only, from `\boxed{boxed}`; no number is picked out of surrounding words. Lists are equal
+    in any order; a truth with repeated elements needs as many. Has no time limit and raises what SymPy raises: runs in
     a worker (`grade_math_verify`), in its main thread.
 
     Args:
@@ -136,9 +136,9 @@ def _serve(connection: Connection, grade: Callable[..., str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT_BYTES, _MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     importlib.import_module("math_verify")
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own limits are off
+    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off
     connection.send(_READY)
-    silence = os.open(os.devnull, os.O_WRONLY)  # a traceback can hold a megabyte; the parent says which pair it was
+    silence = os.open(os.devnull, os.O_WRONLY)  # a traceback can be a megabyte; the parent prints which pair it was
     os.dup2(silence, sys.stdout.fileno())
     os.dup2(silence, sys.stderr.fileno())
     while True:
@@ -150,7 +150,7 @@ def _serve(connection: Connection, grade: Callable[..., str]) -> None:
 
 
 def _start_worker(grade: Callable[..., str]) -> _Worker:
-    """Start a worker. A fork of a server that holds math-verify: a replacement takes milliseconds, not an import."""
+    """Start a worker. Forked from a server that has imported math-verify: a replacement takes milliseconds."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["math_verify"])
     ours, theirs = context.Pipe()
@@ -175,7 +175,7 @@ def _receive(worker: _Worker) -> str | None:
 
 
 def _give_up(worker: _Worker, why: str) -> Pair:
-    """The worker's pair, after a short line that it is unscorable; RuntimeError if it has none: it did not start."""
+    """The worker's pair, after printing that it is unscorable; RuntimeError if the worker never started."""
     if worker.pair is None:
         raise RuntimeError(
             "a grading worker did not start: its traceback is above in this log; check that `python -c "
@@ -190,8 +190,8 @@ def _give_up(worker: _Worker, why: str) -> Pair:
 def _grade_pairs(grade: Callable[..., str], pairs: list[Pair], workers: int, time_limit_s: float) -> dict[Pair, str]:
     """Verdict of every distinct pair: what `grade` returned, or "unscorable" (killed at the limit, died or raised).
 
-    A pair on which a worker died that had graded others is graded again by a new one: its verdict is that of the pair
-    alone.
+    If a worker dies that has graded others, its pair is graded again by a fresh worker, so that the verdict depends on
+    the pair alone.
     """
     pending = deque(dict.fromkeys(pairs))
     verdicts: dict[Pair, str] = {}
@@ -232,13 +232,13 @@ def _grade_pairs(grade: Callable[..., str], pairs: list[Pair], workers: int, tim
 def grade_math_verify(pairs: list[tuple], workers: int, time_limit_s: float) -> list[str]:
     r"""Grade pairs of (content of the last box or None, ground truth): "right", "wrong" or "unscorable" for each.
 
-    A pair may go on with unit and tolerance of the truth (`verify_boxed`). Nothing boxed is wrong. Identical pairs are
-    graded once. A pair that takes longer than `time_limit_s` (wall clock), or whose worker dies or raises, is
+    A pair may also hold unit and tolerance of the truth (`verify_boxed`). No box is wrong. Identical pairs
+    are graded once. A pair that takes longer than `time_limit_s` (wall clock), or whose worker dies or raises, is
     unscorable; a line on stderr says which.
 
     Raises:
         ValueError: `workers` below 1 or a time limit that is not positive.
-        RuntimeError: a worker could not start (math-verify missing), which is no verdict on an answer.
+        RuntimeError: a worker could not start (math-verify missing), which says nothing about an answer.
     """
     if workers < 1 or not time_limit_s > 0:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Benchmarks of lm-evaluation-harness with vLLM: one task at a time, pinned, sampled with seeds, a row a question.
+"""Benchmarks of lm-evaluation-harness with vLLM: one pinned task at a time, seeded sampling, one row per question.
 
 Everything that decides a number is asserted against what the harness reports: the task's version, its few-shot
 examples, its questions. Task settings are entries of `ood.tasks` in config.yaml.
@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
     [
         ("update", pa.int32()),
         ("benchmark", pa.string()),
-        ("question", pa.string()),  # task of the harness / its number there
+        ("question", pa.string()),  # harness task / number of the question
         ("n", pa.int32()),  # answers, always 1
         ("correct", pa.int32()),
         ("target", pa.string()),
@@ -40,36 +40,36 @@ SCHEMA = pa.schema(
 
 
 class TaskError(UserError):
-    """A task that is not what config.yaml says; the message names key, value and remedy."""
+    """A task that differs from config.yaml; the message names key, value and remedy."""
 
 
 def digest_of(settings: Mapping, task: Mapping, policy: Path, data: Path) -> str:
-    """Hex digest of all that decides a task's answers: settings of the run, the task, the policy, its data.
+    """Hex digest of what determines a task's answers: settings of the run, the task, the policy, its data.
 
-    Not so which other tasks there are, and whether they may run generated code.
+    Which other tasks there are, and whether they may run generated code, is left out.
     """
     files = [data] if data.is_file() else sorted(path for path in data.rglob("*") if path.is_file())
     free = ("tasks", "run_generated_code")
-    own = {key: value for key, value in settings.items() if key not in free}
-    key = json.dumps([own, task, sha256_of(policy), [sha256_of(file) for file in files]], sort_keys=True)
+    fixed = {key: value for key, value in settings.items() if key not in free}
+    key = json.dumps([fixed, task, sha256_of(policy), [sha256_of(file) for file in files]], sort_keys=True)
     return hashlib.sha256(key.encode()).hexdigest()[:16]
 
 
 def request_seed(run_seed: int, prompt: list[int], repetition: int) -> int:
-    """63-bit seed of an answer: of the run, the prompt (token ids) and, where a task repeats it, the repetition."""
+    """63-bit seed of an answer: a function of run, prompt (token ids) and repetition."""
     key = json.dumps([run_seed, prompt, repetition]).encode()
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
 @contextlib.contextmanager
 def harness_environment(run_generated_code: bool) -> Iterator[Path]:
-    """The harness without a network and with caches of its own, in a temporary folder that is the working directory.
+    """The harness offline and with separate caches, in a temporary working directory.
 
-    The caches hold shuffled choices (GPQA), so a run never sees another's. HumanEval's task asks for the metric
-    `code_eval`, which its library looks for in the working directory first: prerl.code_eval.
+    The caches hold shuffled choices (GPQA), which must not leak from run to run. HumanEval's task asks for the metric
+    `code_eval`, which its library looks for in the working directory first: prerl.evaluation.humaneval.
     """
     if "datasets" in sys.modules:
-        raise RuntimeError("datasets is imported already: it would use the user's cache, whatever is set from here on")
+        raise RuntimeError("datasets has already been imported and would use the user's cache: do not import it before")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "code_eval").mkdir()
@@ -89,7 +89,7 @@ def harness_environment(run_generated_code: bool) -> Iterator[Path]:
 
 
 def load_policy(folder: Path, run_seed: int, enable_thinking: bool, kv_cache_gib: float) -> Any:
-    """The checkpoint in the harness's vLLM backend, each request with a seed of its own.
+    """The checkpoint in the harness's vLLM backend, each request with its seed.
 
     A seed depends on the run's seed and the prompt alone, so a resumed job draws what an undisturbed one would.
     """
@@ -109,17 +109,17 @@ def load_policy(folder: Path, run_seed: int, enable_thinking: bool, kv_cache_gib
     return SeededVLLM(
         str(folder),
         enable_thinking=enable_thinking,
-        think_end_token="</think>" if enable_thinking else None,  # graded is what follows
-        batch_size="auto",  # all requests at once; vLLM makes its own batches
+        think_end_token="</think>" if enable_thinking else None,  # only what follows is graded
+        batch_size="auto",  # all requests at once; vLLM forms the batches
         dtype="bfloat16" if gpu else "float32",
         enforce_eager=not gpu,
         kv_cache_memory_bytes=int(kv_cache_gib * 2**30),
-        gpu_memory_utilization=0.01,  # without meaning beside kv_cache_memory_bytes, but checked at the start
+        gpu_memory_utilization=0.01,  # ignored with kv_cache_memory_bytes, but checked at the start
     )
 
 
 def _verified(manifest: Path) -> Path:
-    """The folder of a downloaded data set, every file as the manifest has it."""
+    """The folder of a downloaded data set, every file checked against the manifest."""
     folder = manifest.parent / "files"
     for name, entry in json.loads(manifest.read_bytes())["files"].items():
         if not (folder / name).is_file() or sha256_of(folder / name) != entry["sha256"]:
@@ -128,19 +128,19 @@ def _verified(manifest: Path) -> Path:
 
 
 def _specification(manager: Any, task: Mapping, data: Path) -> dict:
-    """The task or group, with the files at `data` in place of the hub's where it takes its questions from there."""
+    """The task or group, reading the files at `data` in place of the hub's."""
     name = task["task"]
     if name not in manager.task_index:
         raise TaskError(
-            f"ood.tasks: lm-evaluation-harness knows no task {name!r}; names are in its folder lm_eval/tasks, own ones "
-            "in the folder that the entry's `folder` names"
+            f"ood.tasks: lm-evaluation-harness knows no task {name!r}; names are in its folder lm_eval/tasks, your "
+            "own tasks in the folder that the entry's `folder` names"
         )
-    own = {} if "folder" in task else {"dataset_path": str(_verified(data))}
-    return {"group": "ood", "task": [{"task": leaf, **own} for leaf in leaves(manager, name)]}
+    source = {} if "folder" in task else {"dataset_path": str(_verified(data))}
+    return {"group": "ood", "task": [{"task": leaf, **source} for leaf in leaves(manager, name)]}
 
 
 def leaves(manager: Any, name: str) -> list[str]:
-    """The tasks of a group and of the groups in it; a change for a group would be lost on those."""
+    """The tasks of a group and of the groups in it; a change to the group itself would not reach them."""
     if name not in manager.all_groups:
         return [name]
     return [leaf for child in manager.task_index[name].cfg["task"] for leaf in leaves(manager, child)]
@@ -152,17 +152,17 @@ def evaluate_task(policy: Any, benchmark: str, task: Mapping, data: Path, settin
     Args:
         policy: from `load_policy`.
         task: entry of ood.tasks.
-        data: manifest of the downloaded data set; for an own task its folder.
+        data: manifest of the downloaded data set, or the folder of a user's task.
         settings: JSON of rule evaluate_ood.
 
-    Raises TaskError where the harness reports another version, few-shot count or number of questions than `task`.
+    Raises TaskError if the harness reports another version, few-shot count or number of questions than `task`.
     """
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
     generation = settings["generation"]
-    own = "folder" in task
-    manager = TaskManager(include_path=str(data) if own else None, include_defaults=not own)
+    by_user = "folder" in task
+    manager = TaskManager(include_path=str(data) if by_user else None, include_defaults=not by_user)
     results = simple_evaluate(
         model=policy,
         tasks=[_specification(manager, task, data)],
@@ -174,7 +174,7 @@ def evaluate_task(policy: Any, benchmark: str, task: Mapping, data: Path, settin
             "top_p": generation["top_p"],
             "max_gen_toks": generation["max_new_tokens"],
         },
-        bootstrap_iters=0,  # our own intervals, from the rows
+        bootstrap_iters=0,  # intervals are ours, from the rows
         confirm_run_unsafe_code=settings["run_generated_code"] and task["runs_code"],
     )
     _check(results, benchmark, task)
@@ -193,7 +193,7 @@ def _check(results: Mapping, benchmark: str, task: Mapping) -> None:
             if float(reported) != float(task[key]):
                 raise TaskError(
                     f"ood.tasks.{benchmark}.{key}: {task[key]}, but lm-evaluation-harness has {reported} for {name}; "
-                    "install the version of envs/ood.yaml, or write the new number and mind that results differ"
+                    "install the version of envs/ood.yaml, or write the new number, and expect different results"
                 )
 
 

@@ -1,7 +1,7 @@
-"""The metric `code_eval` that lm-evaluation-harness takes for HumanEval, with each program in a sandbox.
+"""The metric `code_eval` that lm-evaluation-harness uses for HumanEval, with each program in a sandbox.
 
 Same interface and meaning as Hugging Face's metric of that name (a candidate passes if it and its test run to the end),
-which needs the network, is not pinned with its library and says itself that it is no sandbox. As there, nothing runs
+which needs the network, is not pinned with its library and warns that it is not a sandbox. As there, nothing runs
 unless HF_ALLOW_CODE_EVAL is 1.
 """
 
@@ -23,7 +23,7 @@ LIMITS = Limits()
 class CodeEval(evaluate.Metric):
     """pass@k of candidate programs against tests."""
 
-    said = False  # what the kernel closes, once a job
+    reported = False  # what the kernel closes, once per job
 
     def _info(self) -> evaluate.MetricInfo:
         features = {"predictions": datasets.Sequence(datasets.Value("string")), "references": datasets.Value("string")}
@@ -48,8 +48,8 @@ class CodeEval(evaluate.Metric):
 
     @classmethod
     def _say(cls, closed: tuple[str, ...]) -> None:
-        if not cls.said:
+        if not cls.reported:
             parts = (PROCESSES, FILES)
             states = [f"{part}: {'closed' if part in closed else 'OPEN, this kernel cannot'}" for part in parts]
             print(f"generated code runs under {LIMITS}; {'; '.join(states)}", flush=True)
-            cls.said = True
+            cls.reported = True

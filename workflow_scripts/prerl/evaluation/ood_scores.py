@@ -1,7 +1,7 @@
 """Out-of-distribution answers of one model from both sources, and what is compared on them.
 
 Sources: benchmarks of role `ood` (rows of the questions table, graded by Hendrycks equality) and tasks of
-lm-evaluation-harness (rule evaluate_ood, graded by the harness). From here on both are the same: a row a question.
+lm-evaluation-harness (rule evaluate_ood, graded by the harness). From here on both are the same: one row per question.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ KEY = ["method", "update", "seed", "benchmark", "question"]
 
 
 def _harness_answers(run: dict, tasks: dict[str, int]) -> pd.DataFrame:
-    """COLUMNS and prompt_hash of one run. Raises UserError where a task or a question is missing or stands twice."""
+    """COLUMNS and prompt_hash of one run. Raises UserError if a task or a question is missing or occurs twice."""
     rows = read_table(run["answers"]).to_pandas().assign(method=run["method"], seed=run["seed"])
     found = rows.groupby("benchmark").size().to_dict()
     if found != tasks or rows.duplicated(KEY).any() or set(rows["update"]) != {run["update"]}:
@@ -39,7 +39,7 @@ def _check_prompts(rows: pd.DataFrame) -> None:
 
 
 def collect(questions: pd.DataFrame, settings: dict) -> pd.DataFrame:
-    """All out-of-distribution answers of a model (COLUMNS); harness tasks at the end of each run alone.
+    """All out-of-distribution answers of a model (COLUMNS); harness tasks only at the end of each run.
 
     `settings`: "ood_benchmarks" (role ood), "tasks" {name: questions}, "runs" [{method, seed, update, answers}].
     """

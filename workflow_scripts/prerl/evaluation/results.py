@@ -1,4 +1,4 @@
-"""What figures and tables ask of the aggregated results: questions, scores, contrasts, curves.
+"""Queries of figures and tables on the aggregated results: questions, scores, contrasts, curves.
 
 Every table here has one row per measurement and a `seed` column; functions return one value per seed, so that
 intervals are always taken over seeds. Imports pandas only.
@@ -13,11 +13,11 @@ GRADERS = {"hendrycks": "correct", "math_verify": "correct_math_verify"}  # colu
 
 
 class NotMeasured(Exception):
-    """This scale has no such measurement (a method or model is not configured); the text says which."""
+    """A measurement that this scale does not make (a method or model is not configured); the message says which."""
 
 
 def end_update(settings: dict, method: str) -> int:
-    """Last update of the whole chain of `method` (0 for the base). Raises NotMeasured when it is not configured."""
+    """Last update of the whole chain of `method` (0 for the base). Raises NotMeasured if it is not configured."""
     if method == BASE:
         return 0
     if method not in settings["methods"]:
@@ -47,7 +47,7 @@ def evaluated(questions: pd.DataFrame, settings: dict, method: str, update: int,
 
 
 def contrast(contrasts: pd.DataFrame, method: str, reference: str, benchmark: str, grader: str = "hendrycks") -> dict:
-    """The row of `method` − `reference` in the contrasts table. Raises ValueError when it does not stand there once."""
+    """The row of `method` − `reference` in the contrasts table. Raises ValueError if it does not occur exactly once."""
     keys = {"method": method, "reference": reference, "benchmark": benchmark, "grader": grader}
     rows = contrasts[(contrasts[list(keys)] == pd.Series(keys)).all(axis=1)]
     if len(rows) != 1:
@@ -77,9 +77,9 @@ def response_tokens(rows: pd.DataFrame) -> pd.Series:
 def curve(
     curves: pd.DataFrame, settings: dict, method: str, name: str, kind: str = "train", benchmark: str = ""
 ) -> pd.DataFrame:
-    """One measured quantity: index `update`, a column per seed (NaN where null).
+    """One measured quantity: index `update`, a column per seed (NaN if null).
 
-    Raises NotMeasured for a method that is not configured, ValueError when a seed has no row of a quantity that every
+    Raises NotMeasured for a method that is not configured, ValueError if a seed has no row of a quantity that every
     update has (a NULLABLE one is then NaN).
     """
     end_update(settings, method)
@@ -100,7 +100,7 @@ def curve(
 
 
 def pass_at_k(scores: pd.DataFrame, settings: dict, method: str, update: int, benchmark: str) -> pd.DataFrame:
-    """Rows of pass@K (Hendrycks) with a column `k`, every seed present. Raises ValueError when a seed is missing."""
+    """Rows of pass@K (Hendrycks) with a column `k`, every seed present. Raises ValueError if a seed is missing."""
     rows = scores[
         (scores["method"] == method)
         & (scores["update"] == update)

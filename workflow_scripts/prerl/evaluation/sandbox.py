@@ -1,4 +1,4 @@
-"""Running a program that a model wrote: a child process with limits, which can reach and change nothing outside it.
+"""Run a program that a model wrote in a child process that can reach and change nothing outside itself.
 
 The parent starts this file as a script (`python -I`, no environment, an empty folder). The child limits itself, then
 runs the program:
@@ -7,7 +7,7 @@ runs the program:
 - seccomp (Linux on x86-64): no new process, no other program, no socket, no signal to another process;
 - Landlock (Linux 5.13 or later): no file can be written, made, renamed or removed.
 
-What the kernel does not offer is missing from `Outcome.closed`, which the caller logs. Imports the standard library
+What the kernel cannot close is missing from `Outcome.closed`, which the caller logs. Imports the standard library
 only: the child has nothing else on its path.
 """
 
@@ -54,9 +54,9 @@ class Outcome:
 
 
 def run_program(program: str, limits: Limits) -> Outcome:
-    """Run Python source to its end in a child of its own. Whatever it does, the answer comes after at most
+    """Run Python source in a child process. Whatever it does, the answer comes after at most
     cpu_s + START_S seconds; printed text is thrown away."""
-    nonce = secrets.token_hex(16)  # so that a program that merely exits has not passed
+    nonce = secrets.token_hex(16)  # so that a program that merely exits does not pass
     job = json.dumps({"program": program, "limits": asdict(limits), "nonce": nonce}).encode()
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as answer:
         child = subprocess.Popen(
@@ -149,7 +149,7 @@ def _seccomp_program() -> bytes:
 
 
 def _close_processes(libc: ctypes.CDLL) -> bool:
-    """Load the filter; False where the kernel or the processor has none."""
+    """Load the filter; False if the kernel or the processor has none."""
     if platform.machine() != "x86_64":
         return False
     program = ctypes.create_string_buffer(_seccomp_program())
@@ -159,7 +159,7 @@ def _close_processes(libc: ctypes.CDLL) -> bool:
 
 
 def _close_files(libc: ctypes.CDLL) -> bool:
-    """No right to change any file, by an empty Landlock rule set; False where the kernel has none."""
+    """No right to change any file, by an empty Landlock rule set; False if the kernel has none."""
     create_ruleset, restrict_self = 444, 446  # the same numbers on every architecture
     version = libc.syscall(create_ruleset, None, 0, 1)
     if version < 1:
@@ -172,7 +172,7 @@ def _close_files(libc: ctypes.CDLL) -> bool:
 
 
 def main() -> None:
-    """Read the job from stdin, limit this process, run the program, say how it ended on what was stdout."""
+    """Read the job from stdin, limit this process, run the program, report the outcome on what was stdout."""
     job = json.loads(sys.stdin.buffer.read())
     answer = os.fdopen(os.dup(1), "w")
     nothing = os.open(os.devnull, os.O_RDWR)

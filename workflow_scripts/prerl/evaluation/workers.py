@@ -1,4 +1,4 @@
-"""Tasks over the GPUs of a job: one fresh process a GPU, each takes the next task when it has done one."""
+"""Spread tasks over the GPUs of a job: one fresh process per GPU, each takes the next task when it is free."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ T = TypeVar("T")
 
 
 class WorkerError(UserError):
-    """A worker's own message, or that it was killed; finished tasks stay done."""
+    """A worker's message, or that it was killed; finished tasks stay done."""
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this worker when its parent is gone, however that ended.
+    """Have the kernel end this worker when its parent is gone, whatever ended the parent.
 
     The pipe whose other end only the parent holds sends SIGIO when it closes. No thread could do this: a worker may be
     in a call that holds the interpreter for hours. Nor PR_SET_PDEATHSIG: the parent may be a fork server there.
@@ -47,7 +47,7 @@ def visible_gpus() -> list[str]:
 
 
 def worker_environments(processes: int | None = None) -> list[dict[str, str]]:
-    """The environment of each worker: one a visible GPU, or `processes` of them, which share GPUs and threads."""
+    """The environment of each worker: one per visible GPU, or `processes` of them, which share GPUs and threads."""
     gpus = visible_gpus()
     processes = processes or max(1, len(gpus))
     threads = max(1, int(os.environ.get("OMP_NUM_THREADS", "1")) // processes)
@@ -58,9 +58,9 @@ def worker_environments(processes: int | None = None) -> list[dict[str, str]]:
 
 
 def run_on_workers(tasks: Iterable[T], work: Callable[[T], None], environments: list[dict[str, str]]) -> None:
-    """work(task) for every task, in one process for each of `environments` (variables added to its own), in order.
+    """work(task) for every task, in one process for each of `environments` (variables to add), in order.
 
-    One environment: in this process. `work` and the tasks are pickled; each process keeps its own copy of `work` from
+    One environment: in this process. `work` and the tasks are pickled; each process keeps its copy of `work` from
     task to task. Raises WorkerError with the message of the first worker that fails; the others are killed.
     """
     pending = deque(tasks)
@@ -86,12 +86,12 @@ def run_on_workers(tasks: Iterable[T], work: Callable[[T], None], environments: 
 
 
 def _start(work: Callable, environment: dict[str, str]) -> tuple[Connection, BaseProcess]:
-    """A spawned process: nothing of this one's CUDA or threads is in it."""
+    """A spawned process: it inherits neither CUDA nor threads."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, work), daemon=True)
     before = dict(os.environ)
-    os.environ.update(environment)  # read when the child imports torch, before any code of ours runs there
+    os.environ.update(environment)  # read when the child imports torch, before our code runs there
     try:
         process.start()
     finally:
@@ -102,24 +102,24 @@ def _start(work: Callable, environment: dict[str, str]) -> tuple[Connection, Bas
 
 
 def _stop(process: BaseProcess) -> None:
-    """A worker holds nothing that is not written: it need not end by itself."""
+    """Everything a worker has finished is on disk: it may be killed."""
     process.kill()
     process.join()
 
 
 def _answer(connection: Connection, process: BaseProcess) -> None:
-    """Take a worker's report that it is free. Raises WorkerError where it failed or died."""
+    """Take a worker's report that it is free. Raises WorkerError if it failed or died."""
     try:
         fault = connection.recv()
     except (EOFError, ConnectionResetError):
         process.join()
-        fault = f"a worker ended with code {process.exitcode}: what it said stands above in this log"
+        fault = f"a worker ended with code {process.exitcode}: its output is above in this log"
     if fault is not None:
         raise WorkerError(fault)
 
 
 def _serve(connection: Connection, work: Callable[[T], None]) -> None:
-    """Worker: say that it is free, do the task that comes, until the other end closes."""
+    """Worker: report that it is free and do the next task, until the other end closes."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the parent ends its workers
     connection.send(None)

@@ -145,7 +145,7 @@ def load_model(folder: Path, device: str | None = None) -> PreTrainedModel:
 
     device: by default the GPU if there is one.
 
-    Raises CheckpointError where a file is missing or broken, or where the weights are not exactly the model's
+    Raises CheckpointError if a file is missing or broken, or where the weights are not exactly the model's
     (transformers would draw the missing ones at random).
     """
     import torch

@@ -19,7 +19,7 @@ class PromptError(UserError):
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a transformers folder. Raises PromptError where the folder has none or that has no EOS token."""
+    """The tokenizer of a transformers folder. Raises PromptError if the folder has none or that has no EOS token."""
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise PromptError(f"{folder} holds no tokenizer (tokenizer.json): fetch or save the model folder again, whole")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -43,7 +43,7 @@ def end_token_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]
 def prefix_token_id(tokenizer: PreTrainedTokenizerBase, prefix_token: str) -> int:
     """Id of the prefix token, checked to be one known token that survives a round trip.
 
-    Raises PromptError where the tokenizer does not hold `prefix_token` as one token.
+    Raises PromptError if the tokenizer does not hold `prefix_token` as one token.
     """
     ids = tokenizer.encode(prefix_token, add_special_tokens=False)
     if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids[0]) != prefix_token:
@@ -96,7 +96,7 @@ def encode_prompts(
 def check_lengths(
     tokenizer: PreTrainedTokenizerBase, held_tokens: int, settings: PromptSettings, max_new_tokens: int
 ) -> None:
-    """Raises PromptError where a prompt could hold nothing of its problem, or prompt and answer more than the model.
+    """Raises PromptError if a prompt could hold nothing of its problem, or prompt and answer more than the model.
 
     held_tokens: the model's max_position_embeddings. Said before anything is sampled.
     """

@@ -136,7 +136,7 @@ def weight_index(parts: list[tuple[str, dict, dict[str, int]]]) -> dict:
 
 
 def load_critic(folder: Path, model: torch.nn.Module) -> None:
-    """Weights of a value model, not yet sharded. Raises CheckpointError where they are missing or not the model's."""
+    """Weights of a value model, not yet sharded. Raises CheckpointError if they are missing or not the model's."""
     files = parts_of(CRITIC, [path.name for path in folder.iterdir()])
     if not files:
         raise CheckpointError(f"{folder / CRITIC} is missing, a foreign checkpoint: {RERUN}")

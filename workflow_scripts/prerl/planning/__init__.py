@@ -1,4 +1,4 @@
-"""Memory, time and disk of a run before its first job, and what Snakemake plans to do.
+"""Memory, time and disk of a run, planned before its first job, and what Snakemake would do.
 
-Imports core and config; no torch. Nothing here is of the paper.
+Imports core and config; no torch. Nothing here comes from the paper.
 """

@@ -1,7 +1,7 @@
-"""The code of a job: its script and every module of the library that it imports, read from the syntax trees.
+"""The code of a job: its script and every library module that it imports, read from the syntax trees.
 
-Snakemake sees no import of a script, so rules take these files as inputs: an edit reruns the job, a touch does not. The
-packages' __init__.py hold a docstring and nothing else (tested), so they are left out.
+Snakemake does not see a script's imports, so rules take these files as inputs: an edit reruns the job, a touch does
+not. The packages' __init__.py hold only a docstring (tested), so they are left out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ SCRIPTS = Path(__file__).parents[2]
 
 @cache
 def direct_imports(file: Path) -> frozenset[Path]:
-    """Files of the library named in the import statements of `file`, at any depth of it."""
+    """Library files named in the import statements of `file`, also those inside functions."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"), filename=str(file))):
         if isinstance(node, ast.Import):
@@ -28,7 +28,7 @@ def direct_imports(file: Path) -> frozenset[Path]:
 
 @cache
 def imported_files(file: Path) -> frozenset[Path]:
-    """Files of the library that `file` imports, directly or through another."""
+    """Library files that `file` imports, directly or indirectly."""
     found: set[Path] = set()
     pending = set(direct_imports(file))
     while pending:

@@ -3,7 +3,7 @@
     seconds = start + FLOPs / (peak x utilisation x GPUs) + decoding steps x seconds of a step
 
 A constant marked D is our assumption, M was measured in a run of the miniature (two cores, docs/benchmarks.md), S is
-from the maker's data sheet. No constant for a GPU has been measured.
+from the vendor's data sheet. No GPU constant has been measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prerl.core.constants import BASE, GIB
 
 ANSWER_SHARE = 0.3  # mean answer over the longest allowed. M: 0.29 in training, 0.33 in evaluation; D elsewhere
 PROMPT_SHARE, PROMPT_TOKENS = 0.5, 200  # mean prompt: half the longest allowed, 200 at most. D
-COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows whose advantage counts. M; D elsewhere
+COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows in the loss. M; D elsewhere
 SHARD_ROWS = 1024  # answers of a GPU in one wave of decoding: prerl.core.constants.SHARD_ROWS of vLLM
 TOKEN_BYTES = 10  # D: id, log-prob and text of a sampled token, compressed
 # answers a second and process: distinct ones through math-verify (M: docs/benchmarks.md), repeated ones (M)
@@ -62,7 +62,7 @@ def gpu_machine(tflops: float) -> Machine:
 
 @dataclass(frozen=True)
 class JobCost:
-    """What one job takes. gpus: held for all of wall_s, 0 on CPUs; disk_gib: what it leaves, its state included."""
+    """What one job costs. gpus: held for all of wall_s, 0 on CPUs; disk_gib: what it leaves, its state included."""
 
     gpus: int
     wall_s: float
@@ -113,7 +113,7 @@ class _Job:
 
 
 def sampling_seconds(job: _Job, rows: float, prompts: float, max_new_tokens: int, at_once: int) -> float:
-    """Seconds to sample `rows` answers to `prompts` prompts (read once each), `at_once` rows of a job together."""
+    """Seconds to sample `rows` answers to `prompts` prompts (each prefilled once), `at_once` rows at a time."""
     answer, prompt = ANSWER_SHARE * max_new_tokens, job.prompt_tokens
     flops = job.shape.forward_flops(rows * answer, 2 * prompt + answer, rows * answer)
     flops += job.shape.forward_flops(prompts * prompt, prompt, prompts)
@@ -136,9 +136,9 @@ def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) ->
     counting = COUNTING_SHARE[samples] * rows
     context = job.prompt_tokens if space == "posttrain" else 1
     flops = shape.training_flops(counting * (context + answer), context + answer, counting * answer)
-    if critic:  # its values for all rows, then its own pass with gradient; nearly the policy's size
+    if critic:  # values of all rows, then a pass with gradient; nearly the policy's size
         flops += flops + shape.forward_flops(rows * (context + answer), context + answer, 0)
-    flops *= 4 / 3 if job.gpus else 1  # with activation checkpointing the forward pass is made twice
+    flops *= 4 / 3 if job.gpus else 1  # activation checkpointing runs the forward pass twice
     for measured_context in (job.prompt_tokens, 1):
         length = measured_context + answer
         flops += shape.forward_flops(measured * length, length, measured * answer)
@@ -157,7 +157,7 @@ def _train_policy(job: _Job) -> JobCost:
     seconds += validations * sampling_seconds(job, rows, questions, longest, _rows_at_once(job))
     saves = updates / block["training"]["checkpoint_every"] + len(method.kept_updates)
     seconds += saves * 12 * job.shape.parameters / DISK_BYTES_PER_S
-    # the state: weights and moments in float32 of every kept update and of one more; what is published links to it
+    # the state: float32 weights and moments of every kept update and one more; published checkpoints are links to it
     numbers = job.shape.parameters + (job.shape.critic_parameters if critic else 0)
     return job.cost(seconds, 12 * numbers * (len(method.kept_updates) + 1) / GIB)
 
@@ -172,7 +172,7 @@ def _generate_samples(job: _Job) -> JobCost:
 
 
 def _evaluate_ood(job: _Job) -> JobCost:
-    """One answer to each question of the tasks that are run; the prompt grows with its examples."""
+    """One answer to each question of the tasks; the prompt grows with its few-shot examples."""
     ood = job.block["ood"]
     tasks = [task for task in ood["tasks"].values() if ood["run_generated_code"] or not task["runs_code"]]
     if not tasks:
@@ -192,7 +192,7 @@ def _sample_rollouts(job: _Job) -> JobCost:
 
 
 def _measure_gradient_alignment(job: _Job) -> JobCost:
-    """Four gradients and two passes without one a rollout, row by row, in float32 on one device."""
+    """Four gradients and two forward passes per rollout, row by row, in float32 on one device."""
     alignment, answer = job.block["alignment"], ANSWER_SHARE * job.block["rollouts"]["max_new_tokens"]
     rows = alignment["questions"] * alignment["rollouts_per_question"]
     with_prompt = job.prompt_tokens + answer
@@ -229,7 +229,7 @@ def _count_thoughts(job: _Job) -> JobCost:
 
 
 def _short(job: _Job) -> JobCost:
-    """Aggregation and what is drawn: seconds, and at other scales in proportion to the bootstrap's work (D)."""
+    """Aggregation, figures and tables: seconds, at other scales in proportion to the bootstrap's work (D)."""
     return job.cost(SHORT_JOB_S * max(1.0, job.block["statistics"]["resamples"] / 2000))
 
 
@@ -248,7 +248,7 @@ _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
 
 
 def job_cost(rule: str, wildcards: Mapping[str, str], block: Mapping, methods: Mapping[str, Method]) -> JobCost:
-    """Cost of one job by its rule's formula; every rule without one is a short job without a model.
+    """Cost of one job by its rule's formula; a rule without a formula is a short job without a model.
 
     wildcards: the job's (model, method, seed …). block: the scale's block of config.yaml as read_config gives it;
     methods: resolve_methods(block).

@@ -1,4 +1,4 @@
-"""The plan that a dry run of snakemake prints, job by job: what budget.py, preflight.py and show_progress.py read."""
+"""The plan that a dry run of Snakemake prints, job by job, for budget.py, preflight.py and show_progress.py."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PlannedJob:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells it from the other jobs of the workflow."""
+        """What identifies it among the jobs of the workflow."""
         return self.rule, *self.wildcards.values()
 
 
@@ -49,7 +49,7 @@ def planned_jobs(dry_run: str) -> list[PlannedJob]:
 
 
 class DryRunError(UserError):
-    """Snakemake made no plan; `said` is what it printed."""
+    """Snakemake could not make a plan; `said` is what it printed."""
 
     def __init__(self, said: str) -> None:
         super().__init__(f"no plan could be made:\n{said}")
@@ -59,7 +59,7 @@ class DryRunError(UserError):
 def dry_run(arguments: list[str], targets: list[str], *options: str) -> str:
     """What `snakemake -n` prints for `targets`, under the arguments of a command and further options.
 
-    Neither submits nor makes anything, nor heeds the lock of the snakemake that it is called by. Raises DryRunError.
+    Submits and makes nothing, and ignores the lock of the snakemake that called it. Raises DryRunError.
     """
     command = ["snakemake", *arguments, "--dry-run", "--nolock", "--quiet", "host", *options, "--", *targets]
     done = subprocess.run(
@@ -71,7 +71,7 @@ def dry_run(arguments: list[str], targets: list[str], *options: str) -> str:
 
 
 def planned_block(configfiles: list[str], scale: str, jobs: list[PlannedJob]) -> dict:
-    """The scale's block of the config files, with the plan's GPUs: a profile's `set-resources` may differ."""
+    """The scale's block of the config files with the plan's GPUs, which a profile's `set-resources` may change."""
     block = read_config(read_files(configfiles) | {"scale": scale})
     gpus = {job.rule: {"gpu": int(job.resources["gpu"])} for job in jobs if "gpu" in job.resources}
     return deep_merge(block, {"resources": gpus})

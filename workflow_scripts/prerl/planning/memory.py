@@ -1,10 +1,10 @@
-"""Memory of the jobs that hold a model, before any of them starts. Pure Python, no torch: read at every run.
+"""Memory of the jobs that hold a model, planned before any of them starts. Pure Python, no torch: read at every run.
 
 Training keeps float32 weights, gradients and AdamW moments, divided over the GPUs of the job, and computes in bfloat16
-on copies gathered layer by layer (on CPUs: float32, no copies). vLLM shares the cards: each has a whole bfloat16 copy
-of the weights and its cache of keys and values while sampling, and nothing while training.
+on copies gathered layer by layer (on CPUs: float32, no copies). vLLM shares the GPUs: each holds a full bfloat16 copy
+of the weights and a key-value cache while sampling, and nothing while training.
 
-What autograd keeps of a layer is that of transformers' Qwen3, counted by tests/unit/planning/test_memory.py. Terms
+What autograd keeps per layer is counted on transformers' Qwen3 by tests/unit/planning/test_memory.py. Terms
 marked D are our estimates; none has been measured on a GPU.
 """
 
@@ -21,20 +21,20 @@ from prerl.config.shapes import Shape, shape_of
 from prerl.core.constants import CHUNK_LOGITS, GIB
 
 RUNTIME_GIB = 2.0
-"""D: CUDA context, buffers of cuBLAS and NCCL, fragments that the allocator cannot use."""
+"""D: CUDA context, buffers of cuBLAS and NCCL, allocator fragmentation."""
 VLLM_GIB = 3.0
 """D: vLLM's CUDA graphs and the activations of one scheduled step, beside weights, keys and values."""
 LIBRARIES_GIB = 0.45
 """Resident memory of a CPU process once torch and transformers are imported."""
 HARNESS_TOKENS = 40_960
-"""All positions of Qwen3 (max_position_embeddings): the harness asks vLLM for no fewer."""
+"""All positions of Qwen3 (max_position_embeddings): the harness asks vLLM for that many."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Memory of one kind of job for one model, GiB on each of its GPUs (of its process where there are none).
+    """Memory of one kind of job for one model, GiB on each of its GPUs (of its process if there are none).
 
-    stages: stage -> part -> GiB; the parts of a stage are there together. capacity_gib: of one card, None if unknown.
+    stages: stage -> part -> GiB; the parts of a stage are held together. capacity_gib: of one GPU, None if unknown.
     """
 
     rule: str
@@ -45,7 +45,7 @@ class MemoryPlan:
 
     @property
     def peak_stage(self) -> str:
-        """The stage that needs most."""
+        """The stage that needs the most."""
         return max(self.stages, key=lambda stage: sum(self.stages[stage].values()))
 
     @property
@@ -55,12 +55,12 @@ class MemoryPlan:
 
     @property
     def left_gib(self) -> float | None:
-        """GiB of a card that are left at the peak, negative where the job does not fit; None without a card."""
+        """GiB of a GPU left at the peak, negative if the job does not fit; None without a GPU."""
         return None if self.capacity_gib is None else self.capacity_gib - self.peak_gib
 
     @property
     def fits(self) -> bool:
-        """Whether the job fits; always where no card is known."""
+        """Whether the job fits; True if no GPU is known."""
         return self.left_gib is None or self.left_gib >= 0
 
 
@@ -74,7 +74,7 @@ def saved_bytes(shape: Shape, bytes_per_number: int) -> int:
 def activation_bytes(shape: Shape, tokens: int, bytes_per_number: int, checkpointing: bool) -> float:
     """Peak bytes of a micro-batch's activations: of all layers, or with checkpointing their inputs and one layer.
 
-    On top: the gradients that pass through the MLP of the layer at work, and the last hidden states with theirs.
+    Added: the gradients inside the MLP of the current layer, and the last hidden states with their gradients.
     """
     saved = saved_bytes(shape, bytes_per_number)
     if checkpointing:
@@ -88,8 +88,8 @@ def activation_bytes(shape: Shape, tokens: int, bytes_per_number: int, checkpoin
 def logit_bytes(shape: Shape, tokens: int, on_gpu: bool) -> int:
     """Peak bytes of the log-softmax and its backward pass; in chunks, unless all logits are fewer than one chunk's.
 
-    Forward: the chunk's logits, in float32, and logsumexp's temporary. Backward: its logits in float32 and, where that
-    is another, in the weights' dtype; the head's gradient, summed in float32, and one chunk's part of it. Without
+    Forward: the chunk's float32 logits and logsumexp's temporary. Backward: its logits in float32 and, if that
+    differs, in the weights' dtype; the head's gradient, summed in float32, and one chunk's part of it. Without
     chunks: the scaled logits, their softmax and the gradients of both terms.
     """
     chunk = CHUNK_LOGITS["cuda" if on_gpu else "cpu"]
@@ -100,7 +100,7 @@ def logit_bytes(shape: Shape, tokens: int, on_gpu: bool) -> int:
 
 
 def held_bytes(shape: Shape, gpus: int, critic: bool) -> dict[str, float]:
-    """Part -> bytes of what training keeps from update to update on each GPU; PPO's critic has the same again."""
+    """Part -> bytes that training keeps from update to update on each GPU; PPO's critic doubles them."""
     numbers = (shape.parameters + (shape.critic_parameters if critic else 0)) / gpus
     return {"weights": 4 * numbers, "gradients": 4 * numbers, "moments": 8 * numbers}
 
@@ -112,11 +112,11 @@ def training_stages(
     held = held_bytes(shape, gpus, critic)
     backward = dict(held)
     if on_gpu:
-        # in bfloat16: two layers (the one at work, the next) and the embeddings; their gradients, also in float32
+        # in bfloat16: two layers (the current, the next) and the embeddings; their gradients, also in float32
         backward["gathered"] = (2 + 2 + 4) * (2 * shape.layer_parameters + shape.embedding_parameters)
     backward["activations"] = activation_bytes(shape, tokens, 2 if on_gpu else 4, checkpointing)
     backward["logits"] = logit_bytes(shape, tokens, on_gpu)
-    # on GPUs the fused step has none; on CPUs parameters are stepped one by one
+    # the fused step on GPUs has none; on CPUs parameters are stepped one by one
     temporaries = 0 if on_gpu else 4 * shape.vocab_size * shape.hidden_size
     return {"backward": backward, "optimizer": {**held, "temporaries": temporaries}}
 
@@ -127,7 +127,7 @@ def row_tokens(block: Mapping, stage: str = "rollouts") -> int:
 
 
 def _sampling(block: Mapping, shape: Shape, held: Mapping[str, float]) -> dict[str, float]:
-    """Part -> bytes while the engine samples beside what the job holds, which the embedded one shares where it can."""
+    """Part -> bytes while the engine samples, with what the job holds; the embedded sampler shares weights."""
     if block["rollouts"]["engine"] != "vllm":
         rows = min(block["rollouts"]["batch_rows"], _rollouts_of_update(block))
         cache = rows * row_tokens(block, "evaluation") * shape.key_value_bytes(4)
@@ -160,7 +160,7 @@ def _stages(rule: str, block: Mapping, shape: Shape, gpus: int, critic: bool) ->
             stages = {stage: {**parts, "sampler's copy": copy} for stage, parts in stages.items()}
         return stages
     if rule == "measure_gradient_alignment":
-        # float32; the gradients that are compared lie in host memory
+        # float32; the compared gradients are in host memory
         held: dict[str, float] = {"weights": 4 * shape.parameters, "gradients": 4 * shape.parameters}
         if gpus == 0:
             held["compared gradients"] = 8 * shape.parameters
@@ -198,7 +198,7 @@ def trains_critic(methods: Mapping[str, Method]) -> bool:
 
 
 def _remedies(plan: MemoryPlan, block: Mapping, critic: bool) -> list[str]:
-    """Changes of one key each after which the job fits."""
+    """Changes of a single key that make the job fit."""
     row = row_tokens(block)
     one_row = shape_of(block["models"][plan.model]).key_value_bytes() * row_tokens(block, "evaluation") / GIB
     cache = block["rollouts"].get("kv_cache_gib", 0.0)
@@ -222,7 +222,7 @@ def _remedies(plan: MemoryPlan, block: Mapping, critic: bool) -> list[str]:
 
 
 def _cache_faults(block: Mapping) -> list[str]:
-    """A cache that cannot hold the keys and values of one answer, which vLLM would say only once its job runs."""
+    """A cache too small for one answer, which vLLM would report only when its job runs."""
     if block["rollouts"]["engine"] != "vllm":
         return []
     tokens = max(row_tokens(block, stage) for stage in ("rollouts", "validation", "evaluation"))
@@ -240,7 +240,7 @@ def _cache_faults(block: Mapping) -> list[str]:
 
 
 def check_memory(block: Mapping, methods: Mapping[str, Method]) -> None:
-    """Raises ConfigError with every job that cannot fit its cards, by how much, and what would make it fit."""
+    """Raises ConfigError with every job that does not fit its GPUs, by how much, and what would make it fit."""
     faults = _cache_faults(block)
     for plan in memory_plans(block, methods):
         if plan.fits:

@@ -39,7 +39,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Scalar:
-    """One value per seed; `n` answers (rollouts, prompts) entered it over all arms and seeds.
+    """One value per seed; `n`: answers (rollouts, prompts) behind it, all arms and seeds.
 
     `arms`: for a difference of accuracies, both sides' accuracies by question (`contrasts.by_question`), else None.
     """
@@ -61,7 +61,7 @@ class Claim:
 
     @property
     def stated(self) -> paper.Stated:
-        """What the paper states of it."""
+        """What the paper states about it."""
         return paper.CLAIMS[self.name]
 
 
@@ -142,7 +142,7 @@ def _validation(evidence: Evidence, method: str) -> pd.DataFrame:
 
 
 def _validation_answers(evidence: Evidence, points: int) -> int:
-    """Answers behind `points` validations of every seed."""
+    """Answers behind `points` validations, all seeds."""
     return points * evidence.settings["validation_answers"] * len(evidence.settings["seeds"])
 
 
@@ -190,7 +190,7 @@ def warmup_space(evidence: Evidence) -> Scalar:
 def first_reach(accuracy: pd.Series, target: float) -> float:
     """Update at which `accuracy` (indexed by update) first reaches `target`, interpolated linearly, at least 1.
 
-    inf when it never does. Worked: accuracies 0.1, 0.3, 0.7 at updates 0, 10, 20 reach 0.5 at update 15.
+    inf if it never does. Worked: accuracies 0.1, 0.3, 0.7 at updates 0, 10, 20 reach 0.5 at update 15.
     """
     updates, values = accuracy.index.to_numpy(dtype=float), accuracy.to_numpy()
     reached = np.flatnonzero(values >= target)
@@ -269,7 +269,7 @@ def passk(evidence: Evidence) -> Scalar:
 
 
 def solved(evidence: Evidence) -> Scalar:
-    """Fully solved training prompts, last 5 − first 5 updates of the NSR-PreRL warm-up (half of it when shorter)."""
+    """Fully solved training prompts, last 5 − first 5 updates of the NSR-PreRL warm-up (halves if under 10)."""
     settings = evidence.settings
     warmup = results.curve(evidence.curves[_first_model(evidence)], settings, "nsr_prerl", "prompts_solved")
     warmup = warmup.loc[1 : settings["switch_update"]]
@@ -306,14 +306,14 @@ CLAIMS = [
 
 
 def no_interval(low: float, high: float) -> bool:
-    """NaN bounds (fewer than two seeds), or no width: all seeds equal, which shows no spread to judge by."""
+    """NaN bounds (fewer than two seeds) or zero width: equal seeds show no spread to judge by."""
     return math.isnan(low) or math.isnan(high) or math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def verdict(low: float, high: float, null: float, side: str) -> str:
     """'agrees' / 'differs': the interval lies wholly on / against the paper's `side` (">", ">=", "<") of `null`.
 
-    Otherwise, and where there is `no_interval`, 'cannot tell'. Worked: verdict(0.1, 2.0, 0, ">") is 'agrees',
+    Otherwise, and with `no_interval`, 'cannot tell'. Worked: verdict(0.1, 2.0, 0, ">") is 'agrees',
     verdict(-2, -0.1, 0, ">") 'differs'.
     """
     if no_interval(low, high):
@@ -333,9 +333,9 @@ def covers(low: float, high: float, paper_number: float | None) -> str:
 
 
 class ClaimRow(NamedTuple):
-    """A row of the table (COLUMNS); the reason when it is not tested, else ''; the question bootstrap where defined.
+    """A row of the table (COLUMNS); the reason if it is not tested, else ''; the question bootstrap if defined.
 
-    The bootstrap's `value` is that of `ours` with seeds averaged first; it stands beside the row and decides nothing.
+    The bootstrap's `value` is that of `ours` with seeds averaged first; it is shown beside the row and decides nothing.
     """
 
     row: dict
@@ -344,9 +344,9 @@ class ClaimRow(NamedTuple):
 
 
 def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
-    """What the claims table says of one claim.
+    """The row of one claim.
 
-    Raises ValueError when a seed's value is not finite or a seed is missing.
+    Raises ValueError if a seed's value is missing or not finite.
     """
     row: dict[str, object] = {
         **dict.fromkeys(COLUMNS, ""),
@@ -380,5 +380,5 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
 
 
 def claim_rows(evidence: Evidence) -> list[ClaimRow]:
-    """What the claims table says of every claim of docs/claims.md."""
+    """The row of every claim of docs/claims.md."""
     return [claim_row(claim, evidence) for claim in CLAIMS]

@@ -1,4 +1,4 @@
-"""The command line of a figure or table, and the tables that it names, by model."""
+"""The command line of a figure or table, and the input tables it names, by model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from prerl.core.files import read_table
 
 FIGURE, TABLE = ("pdf", "png"), ("csv", "md")  # the files of a target
-PER_RUN = ("alignment", "alignment_tokens")  # a file for each entry of settings["alignment"]; of the others one a model
+PER_RUN = ("alignment", "alignment_tokens")  # a file per entry of settings["alignment"]; the others one per model
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def read_job(description: str, inputs: list[str], outputs: tuple[str, str]) -> J
 
 
 def read_tables(name: str, paths: list[Path], settings: dict) -> dict[str, pd.DataFrame]:
-    """Model -> table of one input; those PER_RUN get the column `seed`. Raises ValueError when the counts differ."""
+    """Model -> table of one input; those PER_RUN get the column `seed`. Raises ValueError if the counts differ."""
     models = settings["models"]
     runs = settings["alignment"] if name in PER_RUN else [{"model": model} for model in models]
     if len(paths) != len(runs):

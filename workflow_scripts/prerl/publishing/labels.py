@@ -1,12 +1,12 @@
-"""How figures and tables show a method: its name, colour, line style and marker, as config.yaml has them."""
+"""How figures and tables show a method: name, colour, line style and marker, from config.yaml."""
 
 from __future__ import annotations
 
 from prerl.core.constants import BASE
 
-# Okabe and Ito (2008): told apart by the colour-blind
+# Okabe and Ito (2008): safe for colour-blind readers
 BLACK, GREY, ORANGE, BLUE, VERMILLION = "#000000", "#777777", "#E69F00", "#0072B2", "#D55E00"
-RING = {"marker": "o", "markersize": 5.5, "markerfacecolor": "none"}  # seen under other markers
+RING = {"marker": "o", "markersize": 5.5, "markerfacecolor": "none"}  # visible under other markers
 UNTRAINED = {"label": "Base", "color": GREY, "linestyle": "1,1", "marker": "x"}
 
 
@@ -15,12 +15,12 @@ def _entry(settings: dict, method: str) -> dict:
 
 
 def label(settings: dict, method: str) -> str:
-    """Name of a method as printed: its label, 'DSRL, S = 5' where the sweep derives it, or its name in config.yaml."""
+    """Name of a method as printed: its label, 'DSRL, S = 5' for one of the sweep, or its name in config.yaml."""
     if written := _entry(settings, method).get("label"):
         return written
     sweep = settings["warmup"]
     for steps, swept in sweep["s_values"].items():
-        if swept == method != sweep["method"] and int(steps):  # 0 is the method that the warm-up leads to
+        if swept == method != sweep["method"] and int(steps):  # S = 0 is the method after the warm-up
             return f"{label(settings, sweep['method'])}, S = {steps}"
     return method
 

@@ -1,7 +1,7 @@
-"""Every number of the paper that we print or compare with, once, each with our confidence in it.
+"""Every number of the paper that we print or compare with, stated once, each with our confidence in it.
 
 Grades: A abstract or official code, read directly; B notes that quote the full text, no second source; C digests; D our
-inference. What is not known (most cells of its tables) is not here, and the cell stays empty. docs/claims.md says what
+C digests; D our is not known (most cells of its tables) is not here, and the cell stays empty. docs/claims.md says what
 each claim is compared with.
 """
 
@@ -46,7 +46,7 @@ NSR_FAST_PERCENT = 86
 
 @dataclass(frozen=True)
 class Stated:
-    """What the paper states of a claim: as printed, its grade, and the number that ours may cover (None: none)."""
+    """What the paper states about a claim: text, grade, and the number that our interval may cover (or None)."""
 
     text: str
     grade: str
@@ -90,4 +90,4 @@ CLAIMS = {
     "solved": Stated("", GRADE),
     "behaviours": Stated("", GRADE),
 }
-"""Claim -> what the paper states of it."""
+"""Claim -> what the paper states about it."""

@@ -17,7 +17,7 @@ from prerl.core.statistics import t_interval
 from prerl.publishing.inputs import Job
 
 TWO_COLUMNS_IN = 7.1
-MANY_SEEDS = 5  # up to this many seeds are drawn as thin lines as well
+MANY_SEEDS = 5  # up to this many seeds are also drawn as thin lines
 RC = {
     "font.size": 7,
     "axes.titlesize": 7.5,
@@ -41,7 +41,7 @@ RC = {
 
 
 def draw_models(job: Job, draw: Callable[..., None], footer: str, height_in: float) -> None:
-    """Write a figure with one block of `height_in` per model (named when there are several) and a small footer line.
+    """Write a figure with one block of `height_in` per model (named if there are several) and a small footer line.
 
     draw(block, table of each input in the order of the command line, settings) fills the block of one model.
     """
@@ -66,7 +66,7 @@ def seeds_text(settings: dict) -> str:
 
 
 def over_seeds(table: pd.DataFrame, confidence: float) -> pd.DataFrame:
-    """Columns mean, low, high over the seed columns of `table`; a row without any value is dropped.
+    """Columns mean, low, high over the seed columns of `table`; rows without any value are dropped.
 
     A row in which some seeds are null (no such samples in that update) uses the seeds that have a value.
     """

@@ -23,12 +23,12 @@ def _of_model(values: dict[str, dict], model: str) -> dict:
 
 
 def paper_cells(model: str, method: str, benchmark: str) -> dict:
-    """The paper's mean and its grade where model and quantity are the paper's, empty cells otherwise."""
+    """The paper's mean and its grade if model and quantity are the paper's, else empty cells."""
     return _graded(_of_model(paper.MEANS, model).get(method) if benchmark == MEAN else None)
 
 
 def paper_ood_cells(model: str, method: str, benchmark: str) -> dict:
-    """The paper's out-of-distribution gain of DSRL and its grade, empty cells where there is none."""
+    """The paper's out-of-distribution gain of DSRL and its grade, or empty cells."""
     return _graded(_of_model(paper.OOD_GAINS, model).get(benchmark) if method == "dsrl" else None)
 
 
@@ -61,7 +61,7 @@ def difference_cells(contrasts: pd.DataFrame, method: str, reference: str, bench
 
 
 def frame(rows: list[dict]) -> pd.DataFrame:
-    """Rows as a table; a column that a row does not have is empty there (NaN stays NaN: measured, but unknown)."""
+    """Rows as a table; a column that a row lacks is empty there (NaN stays NaN: measured, but unknown)."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     return pd.DataFrame([{name: row.get(name, "") for name in columns} for row in rows], dtype=object)
 
@@ -73,7 +73,7 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
         return [bracket(*pair) for pair in table[[f"{prefix}_low", f"{prefix}_high"]].to_numpy()]
 
     form = table[["model", "method", "benchmark"]].copy()
-    form[f"avg@{settings['samples']} (%)"] = table["accuracy"].map(number)
+    form[f"avg@{settings['samples_per_question']} (%)"] = table["accuracy"].map(number)
     form["t, seeds"], form["bootstrap, questions"] = brackets("t"), brackets("boot")
     if "math_verify" in table:
         form["math-verify (%)"] = table["math_verify"].map(number)

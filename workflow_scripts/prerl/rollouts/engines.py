@@ -23,7 +23,7 @@ def build_sampler(
 
     model: the trainer's, whose weights the samples come from; None (vllm alone) takes those of `folder`, a transformers
     folder. context_tokens: the longest prompt and response together. sampling: as all calls of `generate` will have it,
-    but for max_new_tokens. Raises UserError where vllm is not installed.
+    but for max_new_tokens. Raises UserError if vllm is not installed.
     """
     if engine.name == "vllm":
         from prerl.rollouts.vllm_sampler import VllmSampler

@@ -96,7 +96,7 @@ class VllmSampler:
             max_model_len=context_tokens,
             max_num_seqs=sampling.batch_rows,
             kv_cache_memory_bytes=int(engine.kv_cache_gib * 2**30),
-            gpu_memory_utilization=0.01,  # without meaning beside kv_cache_memory_bytes, but checked at the start
+            gpu_memory_utilization=0.01,  # ignored with kv_cache_memory_bytes, but checked at the start
             enforce_eager=not gpu,
             enable_prefix_caching=True,
             # the CPU build fails on a seeded request whose prompt it computes in parts

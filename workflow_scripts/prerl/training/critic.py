@@ -62,7 +62,7 @@ def value_loss(
 
 
 def explained_variance(values: list[torch.Tensor], returns: list[torch.Tensor]) -> float | None:
-    """1 - Var(return - value) / Var(return) over all tokens; None where the returns do not vary."""
+    """1 - Var(return - value) / Var(return) over all tokens; None if the returns do not vary."""
     values_N, returns_N = torch.cat(values).double(), torch.cat(returns).double()
     if len(returns_N) < 2 or bool((returns_N == returns_N[0]).all()):
         return None

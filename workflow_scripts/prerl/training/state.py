@@ -85,7 +85,7 @@ class TrainingState:
             print(f"Resuming from {source}: updates {update + 1} to {before} are done again", flush=True)
 
     def _verify(self, update: int) -> None:
-        """Raises CheckpointError where the checkpoint of `update` is damaged or of another run."""
+        """Raises CheckpointError if the checkpoint of `update` is damaged or of another run."""
         remedy = "the checkpoint is removed"
         folder = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
         file = folder / checkpoints.PROGRESS

@@ -24,7 +24,7 @@ ATTEMPTS = 5  # in a row without a new checkpoint
 def slurm_end_s() -> float | None:
     """When SLURM's time limit ends this job, in seconds since 1970; None outside of SLURM.
 
-    Asked of squeue, since SLURM before 23.02 has no variable for it. Raises UserError where squeue does not answer.
+    Asked of squeue, since SLURM before 23.02 has no variable for it. Raises UserError if squeue does not answer.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:

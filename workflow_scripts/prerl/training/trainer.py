@@ -250,7 +250,7 @@ def token_mean_weights(
 
 
 def refuse_non_finite(update: int, metrics: dict[str, float | None]) -> None:
-    """Raises UserError where a reward or log-prob of the update's samples is not finite (None: no such sample)."""
+    """Raises UserError if a reward or log-prob of the update's samples is not finite (None: no such sample)."""
     for name, value in metrics.items():
         if value is not None and not math.isfinite(value):
             raise UserError(
