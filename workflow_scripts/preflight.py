@@ -22,6 +22,7 @@ from snakemake_executor_plugin_slurm.utils import set_gres_string
 from prerl.config.methods import resolve_methods
 from prerl.config.prompt import PromptSettings
 from prerl.config.shapes import Shape, check_architecture
+from prerl.core.constants import GIB
 from prerl.core.errors import UserError, run_main
 from prerl.data.hub import HubModel, published
 from prerl.models.base_model import check_base_model
@@ -29,7 +30,6 @@ from prerl.planning.costs import job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
 from prerl.planning.memory import check_memory, memory_plans
 
-GIB = 1 << 30
 OK, LATER, FAULT = "ok", "later", "FAULT"
 REMEDY = (
     "correct account, partition, GPU type or time limit in slurm/config.yaml, cores, GPUs or memory in config.yaml, "

@@ -83,7 +83,8 @@ def test_another_sha256_or_number_of_questions_reruns(made):
 
 
 def test_an_edit_of_the_code_downloads_nothing(made):
-    scripts = [made / f"workflow_scripts/{name}.py" for name in ("download_data", "prerl/downloads", "prepare_data")]
+    names = ("download_data", "prerl/data/downloads", "prepare_data")
+    scripts = [made / f"workflow_scripts/{name}.py" for name in names]
     texts = [script.read_text() for script in scripts]
     for script, text in zip(scripts, texts, strict=True):
         script.write_text(f"# a comment\n{text}")

@@ -183,7 +183,7 @@ def test_bytes_that_are_no_text(tmp_path):
     file = tmp_path / "minerva"
     lines = (DATA / "minerva_math.jsonl").read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join([*lines[:4], b"\xff" + lines[4], *lines[5:]]))
-    assert f"{file}, line 5: no JSON (" in refusal(tmp_path, "minerva", file)
+    assert f"{file}, line 5: not JSON (" in refusal(tmp_path, "minerva", file)
 
 
 def test_copies_with_another_answer(tmp_path):
@@ -216,15 +216,15 @@ def _set(number, key, value):
     ("name", "change", "said"),
     [
         ("aime24", _set(3, "prompt", [{"role": "user", "content": "1+1?"}]), "row 3: `prompt` is not a system and a"),
-        ("aime24", _set(3, "prompt", None), "row 3: `prompt` is None and no list"),
-        ("aime24", _set(3, "reward_model", {"ground_truth": None}), "row 3: `ground_truth` is None and no str"),
+        ("aime24", _set(3, "prompt", None), "row 3: `prompt` is None and not a list"),
+        ("aime24", _set(3, "reward_model", {"ground_truth": None}), "row 3: `ground_truth` is None and not a str"),
         ("minerva", _set(3, "solution", "It is 4."), "line 4: `solution` has no boxed answer"),
-        ("minerva", _set(3, "problem", 5), "line 4: `problem` is 5 and no str"),
+        ("minerva", _set(3, "problem", 5), "line 4: `problem` is 5 and not a str"),
         ("olympiadbench", _set(3, "final_answer", []), "line 4: `final_answer` is [] and holds no text"),
-        ("olympiadbench", _set(3, "final_answer", "4"), "line 4: `final_answer` is '4' and no list"),
-        ("olympiadbench", _set(3, "error", "small"), "line 4: `error` is 'small' and no number"),
-        ("olympiadbench", _set(3, "error", ["0.1"]), "line 4: `error` is ['0.1'] and no number"),
-        ("olympiadbench", _set(3, "unit", 5), "line 4: `unit` is 5 and no str"),
+        ("olympiadbench", _set(3, "final_answer", "4"), "line 4: `final_answer` is '4' and not a list"),
+        ("olympiadbench", _set(3, "error", "small"), "line 4: `error` is 'small' and not a number"),
+        ("olympiadbench", _set(3, "error", ["0.1"]), "line 4: `error` is ['0.1'] and not a number"),
+        ("olympiadbench", _set(3, "unit", 5), "line 4: `unit` is 5 and not a str"),
     ],
 )
 def test_a_row_of_another_format(tmp_path, name, change, said):

@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers
 
+from prerl.core.constants import GIB
 from prerl.core.files import lock_folder, remove_folder, write_json
 from prerl.data.downloads import Address, DownloadError, Patience, difference, fetch
 from prerl.models.checkpoints import link_or_copy, new_folder
@@ -48,7 +49,6 @@ PLAIN = {
     "chat_template.json",
 }
 SOURCE = "source.json"  # repository and revision, beside the model's files
-GIB = 1 << 30
 
 
 @dataclass(frozen=True)

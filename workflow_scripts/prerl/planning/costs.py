@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from prerl.config.checks import questions_of
 from prerl.config.methods import Method, scheduled_updates
 from prerl.config.shapes import Shape, shape_of
-from prerl.core.constants import BASE, GIB
+from prerl.core.constants import BASE, GIB, SHARD_ROWS
 
 ANSWER_SHARE = 0.3  # mean answer over the longest allowed. M: 0.29 in training, 0.33 in evaluation; D elsewhere
 PROMPT_SHARE, PROMPT_TOKENS = 0.5, 200  # mean prompt: half the longest allowed, 200 at most. D
 COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows in the loss. M; D elsewhere
-SHARD_ROWS = 1024  # answers of a GPU in one wave of decoding: prerl.core.constants.SHARD_ROWS of vLLM
 TOKEN_BYTES = 10  # D: id, log-prob and text of a sampled token, compressed
 # answers a second and process: distinct ones through math-verify (M: docs/benchmarks.md), repeated ones (M)
 GRADED_PER_S = {"file": 240, "generated": 3000}
@@ -122,7 +121,7 @@ def sampling_seconds(job: _Job, rows: float, prompts: float, max_new_tokens: int
 
 
 def _rows_at_once(job: _Job) -> int:
-    return max(job.gpus, 1) * (SHARD_ROWS if job.gpus else job.block["rollouts"]["batch_rows"])
+    return max(job.gpus, 1) * (SHARD_ROWS["vllm"] if job.gpus else job.block["rollouts"]["batch_rows"])
 
 
 def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) -> float:

@@ -75,26 +75,32 @@ def policy_update(
         loss.backward()
         clipped = clip_fraction(logprobs_N.detach(), old_logprobs_N, advantages_N, *clip) * len(logprobs_N)
         totals += torch.tensor([loss.item(), clipped, len(logprobs_N)], dtype=torch.double)
-    for parameter in model.parameters():
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
     if accelerator.num_processes > 1:
         totals = accelerator.reduce(totals.to(accelerator.device), "sum").cpu()
-    grad_norm = clip_gradients(model.parameters(), grad_clip)
-    if not torch.isfinite(grad_norm):  # a token whose loss is not finite makes it so
-        raise FloatingPointError(
-            f"the loss is {totals[0].item()} and the gradient norm {grad_norm.item()}: no step was taken and the state "
-            "before it is kept; lower training.learning_rate or look at the rollouts of this update"
-        )
-    optimizer.step()
+    grad_norm = _step(model, optimizer, grad_clip, totals[0].item())
     tokens = int(totals[2])
     return {
         "loss": totals[0].item(),
-        "grad_norm": grad_norm.item(),
+        "grad_norm": grad_norm,
         "clip_fraction": totals[1].item() / max(tokens, 1),
         "tokens_trained": tokens,
         "rows_trained": len(rows),
     }
+
+
+def _step(model: PreTrainedModel, optimizer: torch.optim.Optimizer, grad_clip: float, loss: float) -> float:
+    """Clip the gradient (zero where there is none) and step; returns its norm. Raises as policy_update."""
+    for parameter in model.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    grad_norm = clip_gradients(model.parameters(), grad_clip)
+    if not torch.isfinite(grad_norm):  # a token whose loss is not finite makes it so
+        raise FloatingPointError(
+            f"the loss is {loss} and the gradient norm {grad_norm.item()}: no step was taken and the state before it "
+            "is kept; lower training.learning_rate or look at the rollouts of this update"
+        )
+    optimizer.step()
+    return grad_norm.item()
 
 
 @torch.no_grad()
