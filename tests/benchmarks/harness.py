@@ -16,11 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from prerl.config.scales import read_files
-
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results/bench"
-sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "tests/workflow")]
+sys.path[:0] = [str(ROOT / "workflow_scripts"), str(ROOT / "tests/helpers")]
 
 
 def quick(description: str) -> bool:
@@ -93,11 +91,9 @@ def report(script: str, title: str, *parts: str) -> None:
 
 def block(scale: str) -> dict:
     """The scale's block of config.yaml, checked and complete, as the workflow reads it."""
+    from prerl.config.scales import read_config, read_files  # not above: a bare GPU machine has no jsonschema
 
-    from prerl.config.scales import read_config
-
-    config = read_files() | {"scale": scale}
-    return read_config(config)
+    return read_config(read_files() | {"scale": scale})
 
 
 def miniature() -> dict:

@@ -94,7 +94,7 @@ def test_two_processes_of_the_engine_evaluate_as_one(shop, straight, tmp_path, m
 def test_two_ranks_sample_their_own_prompts_from_gathered_weights(tmp_path):
     script = Path(__file__).with_name("vllm_ranks.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", script, tmp_path]
-    path = os.pathsep.join([str(ROOT / "workflow_scripts"), str(ROOT / "tests")])
+    path = os.pathsep.join([str(ROOT / "workflow_scripts"), str(ROOT / "tests/helpers")])
     done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=os.environ | {"PYTHONPATH": path})
     assert done.returncode == 0, done.stderr[-4000:]
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]

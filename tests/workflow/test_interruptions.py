@@ -168,7 +168,7 @@ def test_two_runs_of_make_and_a_killed_one(folder):
         return result.stderr
 
     said = refused()
-    assert "still works on results/smoke" in said and log.stat().st_size >= size
+    assert "is still working on results/smoke" in said and log.stat().st_size >= size
     group = int(re.search(r"kill -INT -- -(\d+)", said)[1])
     first.kill()  # snakemake goes on without it
     first.wait()

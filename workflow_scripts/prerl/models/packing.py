@@ -7,6 +7,7 @@ official code does the same with FlashAttention (DSRL.sh use_remove_padding=True
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from typing import Any
 
@@ -19,6 +20,9 @@ from prerl.core.errors import UserError
 
 PACKED = "packed_rows"
 """Name of the attention among transformers' implementations."""
+
+GROUPED = {"enable_gqa": True} if "enable_gqa" in inspect.signature(varlen_attn).parameters else {}
+"""Asks torch for grouped heads in its variable-length attention; before torch 2.12 it takes them unasked."""
 
 
 def pack_rows(model: PreTrainedModel) -> None:
@@ -88,7 +92,7 @@ def packed_attention(
             max_length_q,
             scale=scaling,
             window_size=(-1, 0),  # causal
-            enable_gqa=query.shape[1] != key.shape[1],
+            **(GROUPED if query.shape[1] != key.shape[1] else {}),
         )
         return output_THD[None], None
     if not knows_grouped_heads(query):
