@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from checkouts import ROOT, copy_checkout, environment
 from prerl.models import packing
 
 FOLDER = Path(__file__).parent
@@ -37,6 +40,33 @@ def test_every_stage_runs_and_all_numbers_are_right(tmp_path):
     assert ("right", "checkpoint: device, CPU, device") in names
     assert ("miniature", "miniature: GRPO after the hand-over") in names
     assert torch.__version__.startswith(record["versions"]["torch"])
+
+
+def test_the_report_of_a_measured_pass_changes_the_page_and_the_plan(tmp_path):
+    folder = copy_checkout(tmp_path / "workflow")
+    for file in ("tests/gpu/report.py", "docs/benchmarks.md"):
+        (folder / file).parent.mkdir(parents=True)
+        shutil.copy(ROOT / file, folder / file)
+    fast = {"stage": "fast", "name": "4b, 4096 tokens, GRPO, ours", "tokens_per_s": 10000.0, "tflops": 346.15}
+    record = {
+        "command": "first_light.py", "date": "2026-01-01", "commit": "abc", "card": "NVIDIA H100, 80 GiB, 580",
+        "python": "3.12", "versions": {"torch": "2.11.0"}, "stages": {"fast": {"state": "done", "seconds": 9.0}},
+        "results": [fast | {"utilisation": 0.7, "peak_gib": 61.2}, {"stage": "right", "name": "it", "ok": False}],
+    }  # fmt: skip
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    page, costs = folder / "docs/benchmarks.md", folder / "workflow_scripts/prerl/planning/costs.py"
+    before = costs.read_text()
+    command = [sys.executable, folder / "tests/gpu/report.py", tmp_path / "record.json"]
+    options = {"check": True, "env": environment(), "cwd": folder}
+    printed = subprocess.run(command, stdout=subprocess.PIPE, text=True, **options).stdout
+    assert costs.read_text() == before and printed.strip() not in page.read_text()
+    subprocess.run([*command, "--write"], **options)
+    assert "TRAINING_UTILISATION = 0.70  # M: NVIDIA H100, 2026-01-01, 4B\n" in costs.read_text()
+    assert printed.strip() in page.read_text()
+    assert "0 of 1 checks are right." in printed and "- **wrong**: right, it" in printed
+    assert "| 4b, 4096 tokens, GRPO, ours | 10,000 | 346 | 70 | 61.2 |" in printed
+    pilot = re.search(r"\(0.70, before 0.35\): pilot ([\d.]+) → ([\d.]+) GPU-hours", printed)
+    assert pilot and float(pilot[2]) < float(pilot[1])
 
 
 PROGRAM = """

@@ -51,12 +51,15 @@ CPU = Machine(training=4.5e10, sampling=2.0e10, float32=4.5e10, start_s=5, step_
 """One core of the machine of docs/benchmarks.md (M)."""
 FLOAT32_SHARE = 1 / 15
 """float32 without tensor cores over dense bfloat16, H100 (S: 67 and 989 TFLOPs)."""
+TRAINING_UTILISATION = 0.35  # D
+SAMPLING_UTILISATION = 0.06  # D
 
 
 def gpu_machine(tflops: float) -> Machine:
-    """A card of `tflops` dense bfloat16 TFLOPs at utilisations of 0.35 in training and 0.06 in sampling (D)."""
+    """A card of `tflops` dense bfloat16 TFLOPs; the seconds are D."""
     peak = tflops * 1e12
-    return Machine(0.35 * peak, 0.06 * peak, 0.35 * FLOAT32_SHARE * peak, 120, 0.01, 0.5, 10)
+    training = TRAINING_UTILISATION * peak
+    return Machine(training, SAMPLING_UTILISATION * peak, FLOAT32_SHARE * training, 120, 0.01, 0.5, 10)
 
 
 @dataclass(frozen=True)

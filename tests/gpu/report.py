@@ -1,0 +1,148 @@
+"""From first_light.json to docs/benchmarks.md and the planner's constants.
+
+    python tests/gpu/report.py results/bench/first_light.json            print the section and the plan's change
+    python tests/gpu/report.py results/bench/first_light.json --write    write them into docs and planning/costs.py
+
+The plan's change: GPU-hours of pilot and paper by the formula (planning/costs.py), before and after.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "workflow_scripts"))
+
+from prerl.config.methods import resolve_methods  # noqa: E402
+from prerl.planning import costs  # noqa: E402
+from prerl.planning.dry_runs import dry_run, planned_block, planned_jobs  # noqa: E402
+
+PAGE, COSTS = ROOT / "docs/benchmarks.md", ROOT / "workflow_scripts/prerl/planning/costs.py"
+BEGIN, END = "<!-- first light: begin -->", "<!-- first light: end -->"
+CONSTANT = re.compile(r"^TRAINING_UTILISATION = .*$", re.M)
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A markdown table; numbers to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def of(record: dict, stage: str) -> list[dict]:
+    return [result for result in record["results"] if result["stage"] == stage]
+
+
+def number(value: object, digits: int = 3) -> str:
+    """Rounded to significant digits; an en dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if isinstance(value, float) and abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def checks(record: dict) -> str:
+    """How many numbers are right, and each that is not; the largest differences."""
+    judged = [result for result in record["results"] if "ok" in result]
+    wrong = [f"- **wrong**: {result['stage']}, {result['name']}" for result in judged if not result["ok"]]
+    rows = [
+        [result["name"], *(number(result.get(key), 2) for key in ("mean", "largest", "relative_difference", "cosine"))]
+        for result in of(record, "right")
+        if "largest" in result or "cosine" in result
+    ]
+    header = ["against plain float32 and the CPU", "mean, nats", "largest, nats", "gradient, relative", "cosine"]
+    text = f"{len(judged) - len(wrong)} of {len(judged)} checks are right."
+    return "\n\n".join([text, *wrong, table(header, rows)])
+
+
+def passes(record: dict) -> str:
+    """Training passes."""
+    rows = []
+    for result in of(record, "fast"):
+        if "failed" in result:
+            rows.append([result["name"], result["failed"], "", "", ""])
+            continue
+        used = result["utilisation"]
+        share = None if used is None else 100 * used
+        values = (result["tokens_per_s"], result["tflops"], share, result["peak_gib"])
+        rows.append([result["name"], *(number(value) for value in values)])
+    return table(["training pass", "tokens/s", "TFLOPs", "utilisation, %", "peak, GiB"], rows)
+
+
+def others(record: dict) -> str:
+    """The miniature, the profile and the sampler, a line each."""
+    lines = []
+    for result in of(record, "miniature"):
+        numbers = {key: value for key, value in result.items() if key.startswith("seconds")}
+        lines.append(f"- {result['name']}: " + ", ".join(f"{key} {number(value)}" for key, value in numbers.items()))
+    kernels = [result for result in of(record, "profile") if result["name"] == "kernel"]
+    lines += [f"- kernel `{k['kernel']}`: {number(k['seconds'])} s in {k['calls']} calls" for k in kernels]
+    lines += [
+        f"- our sampler, {r['name']}: {number(r['tokens_per_s'])} tokens/s, peak {number(r['peak_gib'])} GiB"
+        for r in of(record, "sampler")
+    ]
+    return "\n".join(lines)
+
+
+def section(record: dict) -> str:
+    """The GPU section of docs/benchmarks.md."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items() if version)
+    stages = ", ".join(f"{stage} {end['state']} in {end['seconds']:.0f} s" for stage, end in record["stages"].items())
+    head = (
+        f"Measured {record['date']} by `{record['command']}` at commit {record['commit'] or 'unknown'} on "
+        f"{record['card'] or 'no GPU: the numbers mean nothing'}; Python {record['python']}, {versions}. "
+        f"Stages: {stages}."
+    )
+    return "\n\n".join([head, checks(record), passes(record), others(record)])
+
+
+def utilisation(record: dict) -> float | None:
+    """Median over the 4B passes of ours; None if none was measured on a card of known peak."""
+    shares = [
+        result["utilisation"]
+        for result in of(record, "fast")
+        if result["name"].startswith("4b") and result["name"].endswith("ours") and result.get("utilisation")
+    ]
+    return statistics.median(shares) if shares else None
+
+
+def gpu_hours(scale: str, utilisations: list[float]) -> list[float]:
+    """GPU-hours of a whole run of a scale by the formula, at each utilisation in training."""
+    jobs = planned_jobs(dry_run(["--config", f"scale={scale}"], ["all"], "--forceall"))
+    block = planned_block([str(ROOT / "config.yaml")], scale, jobs)
+    methods = resolve_methods(block)
+    sums = []
+    for costs.TRAINING_UTILISATION in utilisations:
+        sums.append(sum(costs.job_cost(job.rule, job.wildcards, block, methods).gpu_hours for job in jobs))
+    return sums
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("record", type=Path, help="first_light.json")
+    parser.add_argument("--write", action="store_true", help="change docs/benchmarks.md and planning/costs.py")
+    options = parser.parse_args()
+    record = json.loads(options.record.read_text(encoding="utf-8"))
+    text = section(record)
+    share, assumed = utilisation(record), costs.TRAINING_UTILISATION
+    if share is not None:
+        hours = {scale: gpu_hours(scale, [assumed, share]) for scale in ("pilot", "paper")}
+        moved = "; ".join(f"{scale} {before:,.0f} → {after:,.0f} GPU-hours" for scale, (before, after) in hours.items())
+        text += f"\n\nPlan with the measured utilisation in training ({share:.2f}, before {assumed:.2f}): {moved}."
+    print(text)
+    if options.write:
+        if share is not None:
+            line = f"TRAINING_UTILISATION = {share:.2f}  # M: {record['card'].split(',')[0]}, {record['date']}, 4B"
+            COSTS.write_text(CONSTANT.sub(line, COSTS.read_text(encoding="utf-8")), encoding="utf-8")
+        page = PAGE.read_text(encoding="utf-8")
+        if page.count(BEGIN) != 1 or page.count(END) != 1:
+            sys.exit(f"{PAGE}: put one line `{BEGIN}` and one `{END}` where the section belongs")
+        start, rest = page.split(BEGIN)
+        PAGE.write_text(f"{start}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
