@@ -1,7 +1,7 @@
 """Run snakemake and print its progress every 20 seconds: jobs, updates, time left. `make miniature` and `make smoke`.
 
 Snakemake's whole output goes to results/{scale}/logs/snakemake.log, locked while snakemake or a job of it lives; its
-its Ctrl-C is passed on to snakemake and its jobs; the exit code is snakemake's.
+errors are shown as they come. Ctrl-C is passed on to snakemake and its jobs; the exit code is snakemake's.
 """
 
 from __future__ import annotations

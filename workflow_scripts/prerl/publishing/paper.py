@@ -1,7 +1,7 @@
 """Every number of the paper that we print or compare with, stated once, each with our confidence in it.
 
 Grades: A abstract or official code, read directly; B notes that quote the full text, no second source; C digests; D our
-C digests; D our is not known (most cells of its tables) is not here, and the cell stays empty. docs/claims.md says what
+inference. What is not known (most cells of its tables) is not here, and the cell stays empty. docs/claims.md says what
 each claim is compared with.
 """
 
