@@ -31,7 +31,7 @@ from virtual_cluster import (
 UPDATES, EVERY = 15, 4  # of two seconds on an idle core
 SCALE = SMOKE | {
     "rollouts": {"samples_per_prompt": 8, "max_new_tokens": 90},
-    "training": {"updates": UPDATES, "prompts_per_update": 64, "checkpoint_every": EVERY},
+    "training": {"total_updates": UPDATES, "prompts_per_update": 64, "checkpoint_every": EVERY},
     "validation": {"samples_per_question": 1, "max_new_tokens": 48, "schedule": [{"every": 5, "until": "end"}]},
 }
 AT = 6  # the update at which most faults come
