@@ -179,7 +179,7 @@ def test_two_runs_of_make_and_a_killed_one(folder):
     wait_for(lambda: not training_jobs(folder))
 
     said = refused()
-    command = re.search(r"remove its lock by\n +(\S+ --unlock)\n", said)[1]
+    command = re.search(r"remove its lock with\n +(\S+ --unlock)\n", said)[1]
     assert subprocess.run(command.split(), cwd=folder, env=environment(), capture_output=True).returncode == 0
     again = start(folder, *progress_command())
     train_until(again, folder, updates(folder) + 1)
