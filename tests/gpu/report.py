@@ -54,7 +54,9 @@ def checks(record: dict) -> str:
         if "largest" in result or "cosine" in result
     ]
     header = ["against plain float32 and the CPU", "mean, nats", "largest, nats", "gradient, relative", "cosine"]
+    repeated = [result["same_bits_again"] for result in judged if "same_bits_again" in result]
     text = f"{len(judged) - len(wrong)} of {len(judged)} checks are right."
+    text += f" {sum(repeated)} of {len(repeated)} gradients have the same bits when computed again."
     return "\n\n".join([text, *wrong, table(header, rows)])
 
 

@@ -44,13 +44,13 @@ def response_hidden(
         shape, options = (len(lengths), max(lengths)), {}
         starts = [row * max(lengths) for row in range(len(lengths))]
     input_ids_BT = torch.full(shape, pad_id, dtype=torch.long)
-    predicting = torch.zeros(shape, dtype=torch.bool)
+    predicting = []
     for start, length, context, response in zip(starts, lengths, contexts, responses, strict=True):
         input_ids_BT.view(-1)[start : start + length] = torch.tensor((context + response)[:-1])
-        predicting.view(-1)[start + len(context) - 1 : start + length] = True
+        predicting.append(torch.arange(start + len(context) - 1, start + length))
     hidden_BTD = model.get_decoder()(input_ids=input_ids_BT.to(device), use_cache=False, **options).last_hidden_state
-    targets_N = torch.tensor([token for response in responses for token in response], device=device)
-    return hidden_BTD[predicting.to(device)], targets_N
+    targets_N = torch.tensor([token for response in responses for token in response]).to(device)
+    return hidden_BTD.flatten(0, 1)[torch.cat(predicting).to(device)], targets_N
 
 
 class ChunkedLogprobs(torch.autograd.Function):

@@ -44,20 +44,29 @@ def packed_options(lengths: list[int], device: torch.device) -> dict:
     """Arguments of the decoder for rows of these lengths: positions [1, T], row bounds, the longest row."""
     return {
         "position_ids": torch.cat([torch.arange(length) for length in lengths])[None].to(device),
-        "cu_seq_lens_q": torch.tensor([*packed_starts(lengths), sum(lengths)], dtype=torch.int32, device=device),
+        "cu_seq_lens_q": torch.tensor([*packed_starts(lengths), sum(lengths)], dtype=torch.int32).to(device),
         "max_length_q": max(lengths),
     }
 
 
 def fits_flash_attention(query: torch.Tensor) -> bool:
-    """Whether torch's variable-length attention has a kernel for it."""
-    return query.is_cuda and query.dtype in (torch.bfloat16, torch.float16)
+    """Whether torch's flash attention has a kernel for it: half precision, head widths 8, 16, … 256, from Ampere on.
+
+    Source: torch's aten/src/ATen/native/transformers/cuda/flash_attn/flash_api.cpp, mha_varlen_fwd.
+    """
+    return (
+        query.is_cuda
+        and query.dtype in (torch.bfloat16, torch.float16)
+        and query.shape[-1] % 8 == 0
+        and query.shape[-1] <= 256
+        and torch.cuda.get_device_capability(query.device) >= (8, 0)
+    )
 
 
 def knows_grouped_heads(query: torch.Tensor) -> bool:
     """Whether torch's ordinary attention takes grouped heads without a matrix of all pairs of tokens.
 
-    On a GPU only its half-precision kernels do; the float32 kernel needs a key head for each query head (torch 2.13).
+    On a GPU only flash attention does; the other kernel needs a key head for each query head (torch 2.13).
     """
     return not query.is_cuda or fits_flash_attention(query)
 
