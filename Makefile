@@ -6,14 +6,20 @@ VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: help miniature smoke test test-vllm test-slurm test-all lint reference bench bench-gpu
+.PHONY: help quick miniature baselines smoke test test-fast test-vllm test-slurm test-all lint reference bench bench-gpu
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
 
+quick: $(VENV)/installed  ## a first look in minutes, no verdicts: results/quick/report.html
+	python workflow_scripts/show_progress.py --scale quick --cores $(CORES)
+
 miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/report.html
 	python workflow_scripts/show_progress.py --scale miniature --cores $(CORES)
+
+baselines: $(VENV)/installed  ## the miniature's PPO, RLOO, … : results/miniature/tables/table_baselines.md
+	python workflow_scripts/show_progress.py --scale miniature --cores $(CORES) --target baselines
 
 smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: results/smoke/report.html
 	python workflow_scripts/show_progress.py --scale smoke --cores $(CORES)
@@ -21,7 +27,11 @@ smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: 
 # with the system's programs and those of .venv alone, so that nothing else which a machine has hides what is missing
 SYSTEM := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 test: $(VENV)/installed lint  ## lint, types, unit and workflow tests, with the smoke run
-	PATH=$(CURDIR)/$(VENV)/bin:$(SYSTEM) $(VENV)/bin/python -m pytest -q tests --ignore=tests/slurm
+	PATH=$(CURDIR)/$(VENV)/bin:$(SYSTEM) $(VENV)/bin/python -m pytest -q -n $(CORES) --dist loadgroup --durations 20 \
+		tests --ignore=tests/slurm
+
+test-fast: $(VENV)/installed  ## unit tests that start no Snakemake and no training job
+	python -m pytest -q -n $(CORES) --dist loadgroup tests/unit -m "not slow"
 
 test-vllm: $(VENV)/installed .venv-vllm/installed  ## the vLLM engine on the CPU; installs 2.5 GB
 	.venv-vllm/bin/python -m pytest -q tests/vllm_engine

@@ -2,6 +2,7 @@
 #
 #   snakemake --cores 2                     everything: figures, tables and report in results/{scale}
 #   snakemake --cores 2 figure_thoughts     one target and what it needs
+#   snakemake --cores 2 baselines           the paper's baselines beside GRPO and DSRL
 #   snakemake -n --config scale=paper       the plan of another scale
 #
 # Stages: prepare -> alignment, train -> evaluate -> publish (rules/*.smk, one script a rule in workflow_scripts/).
@@ -38,12 +39,13 @@ rule all:
         expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["pdf", "png"]),
         expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
         f"{R}/report.html",
+        released(CORE),
 
 
 # What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three. driver: the environment
 # that Snakemake itself runs in.
 for job_rule in workflow.rules:
-    if job_rule.name != "all":
+    if job_rule.name not in ("all", "baselines"):
         job_rule.resources["cpus"] = threads_of(job_rule.name)
         job_rule.resources["engine"] = ENGINES.get(job_rule.name, "none")
         job_rule.resources["environment"] = f"envs/{Path(job_rule.conda_env).name}" if job_rule.conda_env else "driver"

@@ -19,7 +19,7 @@ rule sample_rollouts:
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
         ),
-        memory=engine_memory,
+        memory=engine_memory("sample_rollouts"),
     log:
         f"{R}/logs/sample_rollouts/{{model}}_seed{{seed}}.log",
     benchmark:

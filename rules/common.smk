@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from prerl.config.checks import questions_of
 from prerl.config.errors import ConfigError
+from prerl.config.hardware import gpus_of
 from prerl.config.methods import resolve_methods, scheduled_updates, warmup_values
 from prerl.config.key import select
 from prerl.config.rollouts import SamplingSettings
@@ -18,12 +19,16 @@ from prerl.config.training import UpdateSettings
 from prerl.config.validation import refuse_duplicate_keys
 from prerl.core.constants import BASE
 from prerl.planning.code_lists import code_files
-from prerl.planning.memory import check_memory
+from prerl.planning.gpus import choose_gpus
+from prerl.planning.memory import cache_gib, check_memory
+from prerl.planning.schedule import PRIORITIES
 
 try:
     refuse_duplicate_keys([*workflow.configfiles, *config_files()])
     SCALE = read_config(config)
-    METHODS = resolve_methods(SCALE)  # every method to train, the warm-up sweep's included
+    METHODS = resolve_methods(SCALE)  # every method that can be trained, the warm-up sweep's included
+    AUTO = {rule for rule, requested in SCALE["resources"].items() if requested.get("gpu") == "auto"}
+    SCALE = choose_gpus(SCALE, METHODS)
     check_memory(SCALE, METHODS)
 except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
@@ -45,6 +50,19 @@ BENCHMARKS = list(SCALE["data"]["benchmarks"])
 PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
 GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if "generated" in problems]
 FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in problems]
+
+BASELINES = [name for name, entry in SCALE["methods"].items() if entry.get("baseline")]
+# what figures, tables and claims are about, but for the target `baselines`
+CORE = [name for name in METHODS if name not in BASELINES]
+
+
+def with_parents(methods):
+    """These methods and those whose updates are a part of theirs, in the order of the configuration."""
+    chosen = set(methods)
+    while parents := {METHODS[name].parent for name in chosen} - chosen - {None}:
+        chosen |= parents
+    return [name for name in METHODS if name in chosen]
+
 
 # tasks of lm-evaluation-harness; those that run code of the model only if the user allows it
 OOD_TASKS = {
@@ -75,10 +93,22 @@ def settings(**values):
     return json.dumps(values)
 
 
+def has_critic(rule_name, wildcards):
+    """Whether a job has PPO's critic in memory."""
+    return rule_name == "train_policy" and METHODS[wildcards.method].critic
+
+
+def for_each_gpu(rule_name, number):
+    """A number for each of the GPUs that were chosen for the job's model."""
+    return lambda wildcards: number * gpus_of(SCALE, rule_name, wildcards.model, has_critic(rule_name, wildcards))
+
+
 def threads_of(rule_name):
     """Cores of a job; `all`: those of the command, so that a job which needs the only GPU runs alone."""
     threads = SCALE["resources"].get(rule_name, {"threads": 1})["threads"]
-    return workflow.cores if threads == "all" else threads
+    if threads == "all":
+        return workflow.cores
+    return for_each_gpu(rule_name, threads) if rule_name in AUTO else threads
 
 
 def resources_of(rule_name):
@@ -86,6 +116,10 @@ def resources_of(rule_name):
     requested = SCALE["resources"].get(rule_name, {})
     names = {"gpu": "gpu", "nodes": "nodes", "mem_mb": "mem_mb", "runtime_min": "runtime"}
     resources = {names[key]: value for key, value in requested.items() if key != "threads"}
+    if rule_name in AUTO:
+        resources["gpu"] = for_each_gpu(rule_name, 1)
+        if "mem_mb" in requested:
+            resources["mem_mb"] = for_each_gpu(rule_name, requested["mem_mb"])
     if "gpu" in requested:
         resources.setdefault("nodes", 1)
     if requested.get("nodes", 1) > 1:  # the job starts on its first node and takes the others by srun (launch_ranks.py):
@@ -99,9 +133,15 @@ def engine():
     return {"name": SCALE["rollouts"]["engine"]}
 
 
-def engine_memory(wildcards, output):
+def engine_memory(rule_name):
     """The rest of that block, which affects no result. Params derived from `output` are not compared: it reruns nothing."""
-    return settings(**{key: SCALE["rollouts"][key] for key in ("kv_cache_gib",) if key in SCALE["rollouts"]})
+
+    def memory(wildcards, output):
+        if "kv_cache_gib" not in SCALE["rollouts"]:
+            return settings()
+        return settings(kv_cache_gib=cache_gib(rule_name, wildcards.model, SCALE, has_critic(rule_name, wildcards)))
+
+    return memory
 
 
 def launcher(rule_name):

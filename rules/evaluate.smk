@@ -3,7 +3,18 @@
 # that figures and tables read, out of distribution in separate files.
 localrules:
     aggregate_scores,
+    aggregate_baselines,
     aggregate_ood,
+
+
+# rule -> folder of its tables in that of the model, and the methods in them
+AGGREGATES = {
+    "aggregate_scores": ("", CORE),
+    "aggregate_baselines": (
+        "baselines/",
+        with_parents([*BASELINES, *(name for name in ("grpo", "dsrl") if name in METHODS)]),
+    ),
+}
 
 
 def checkpoints(wildcards):
@@ -41,13 +52,14 @@ rule generate_samples:
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["evaluation"]["max_new_tokens"]),
         ),
-        memory=engine_memory,
+        memory=engine_memory("generate_samples"),
         policies=policies,
         state=f"{R}/state/samples/{{model}}/{{method}}/seed{{seed}}",
     log:
         f"{R}/logs/generate_samples/{JOB}.log",
     benchmark:
         f"{R}/benchmarks/generate_samples/{JOB}.tsv"
+    priority: PRIORITIES["generate_samples"]
     threads: threads_of("generate_samples")
     resources:
         **resources_of("generate_samples"),
@@ -97,7 +109,7 @@ rule evaluate_ood:
             run_generated_code=SCALE["ood"]["run_generated_code"],
             tasks=OOD_TASKS,
         ),
-        memory=engine_memory,
+        memory=engine_memory("evaluate_ood"),
         policy=lambda wildcards: policies(wildcards)[-1],
         data=ood_data,
         state=f"{R}/state/ood/{{model}}/{{method}}/seed{{seed}}",
@@ -105,6 +117,7 @@ rule evaluate_ood:
         f"{R}/logs/evaluate_ood/{JOB}.log",
     benchmark:
         f"{R}/benchmarks/evaluate_ood/{JOB}.tsv"
+    priority: PRIORITIES["evaluate_ood"]
     threads: threads_of("evaluate_ood")
     resources:
         **resources_of("evaluate_ood"),
@@ -170,14 +183,10 @@ def each_run(methods, *names):
     ]
 
 
-EVALUATIONS = each_run([BASE, *METHODS], "grades", "thoughts")
-HISTORIES = each_run(METHODS, "metrics", "validation")
-
-
-def aggregate_settings(wildcards):
+def aggregate_settings(model, methods):
     def of_model(runs):
         return [
-            {key: value.format(**wildcards) if isinstance(value, str) else value for key, value in run.items()}
+            {key: value.format(model=model) if isinstance(value, str) else value for key, value in run.items()}
             for run in runs
         ]
 
@@ -189,46 +198,59 @@ def aggregate_settings(wildcards):
         seeds=SCALE["seeds"],
         samples_per_question=SCALE["evaluation"]["samples_per_question"],
         methods={
-            name: {"parent": method.parent, "first_update": method.first_update, "last_update": method.last_update}
-            for name, method in METHODS.items()
+            name: {
+                "parent": METHODS[name].parent,
+                "first_update": METHODS[name].first_update,
+                "last_update": METHODS[name].last_update,
+            }
+            for name in methods
         },
-        evaluations=[run | {"updates": evaluated_updates(run["method"])} for run in of_model(EVALUATIONS)],
-        histories=of_model(HISTORIES),
+        evaluations=[
+            run | {"updates": evaluated_updates(run["method"])}
+            for run in of_model(each_run([BASE, *methods], "grades", "thoughts"))
+        ],
+        histories=of_model(each_run(methods, "metrics", "validation")),
     )
 
 
-rule aggregate_scores:
-    input:
-        code=code("aggregate_scores"),
-        grades=[run["grades"] for run in EVALUATIONS],
-        thoughts=[run["thoughts"] for run in EVALUATIONS],
-        metrics=[run["metrics"] for run in HISTORIES],
-        validation=[run["validation"] for run in HISTORIES],
-    output:
-        questions=f"{R}/{{model}}/questions.parquet",
-        scores=f"{R}/{{model}}/scores.parquet",
-        contrasts=f"{R}/{{model}}/contrasts.parquet",
-        curves=f"{R}/{{model}}/curves.parquet",
-    params:
-        settings=aggregate_settings,
-    log:
-        f"{R}/logs/aggregate_scores/{{model}}.log",
-    benchmark:
-        f"{R}/benchmarks/aggregate_scores/{{model}}.tsv"
-    threads: threads_of("aggregate_scores")
-    resources:
-        **resources_of("aggregate_scores"),
-    conda:
-        "../envs/evaluate.yaml"
-    shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions {output.questions}"
-        " --scores {output.scores} --contrasts {output.contrasts} --curves {output.curves} > {log} 2>&1"
+for aggregate, (folder, members) in AGGREGATES.items():
+
+    rule:
+        name:
+            aggregate
+        input:
+            code=code("aggregate_scores"),
+            grades=[run["grades"] for run in each_run([BASE, *members], "grades")],
+            thoughts=[run["thoughts"] for run in each_run([BASE, *members], "thoughts")],
+            metrics=[run["metrics"] for run in each_run(members, "metrics")],
+            validation=[run["validation"] for run in each_run(members, "validation")],
+        output:
+            questions=f"{R}/{{model}}/{folder}questions.parquet",
+            scores=f"{R}/{{model}}/{folder}scores.parquet",
+            contrasts=f"{R}/{{model}}/{folder}contrasts.parquet",
+            curves=f"{R}/{{model}}/{folder}curves.parquet",
+        params:
+            settings=lambda wildcards, rule_members=members: aggregate_settings(wildcards.model, rule_members),
+        log:
+            f"{R}/logs/{aggregate}/{{model}}.log",
+        benchmark:
+            f"{R}/benchmarks/{aggregate}/{{model}}.tsv"
+        threads: threads_of("aggregate_scores")
+        resources:
+            **resources_of("aggregate_scores"),
+        conda:
+            "../envs/evaluate.yaml"
+        shell:
+            # one string for all: Snakemake evaluates it again when the job runs, long after the loop
+            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+            " --questions {output.questions} --scores {output.scores} --contrasts {output.contrasts}"
+            " --curves {output.curves} > {log} 2>&1"
 
 
 OOD_RUNS = [
     {"method": method, "seed": seed, "update": evaluated_updates(method)[-1]}
     | {"answers": f"{R}/{{model}}/{method}/seed{seed}/ood.parquet"}
-    for method in [BASE, *METHODS]
+    for method in [BASE, *CORE]
     for seed in SCALE["seeds"]
     if OOD_TASKS
 ]
@@ -246,7 +268,7 @@ rule aggregate_ood:
         settings=lambda wildcards: settings(
             bootstrap=SCALE["statistics"],
             seeds=SCALE["seeds"],
-            methods={name: {"last_update": method.last_update} for name, method in METHODS.items()},
+            methods={name: {"last_update": METHODS[name].last_update} for name in CORE},
             ood_benchmarks=benchmarks_of("ood"),
             tasks={name: task["questions"] for name, task in OOD_TASKS.items()},
             runs=[run | {"answers": run["answers"].format(**wildcards)} for run in OOD_RUNS],

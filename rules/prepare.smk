@@ -132,6 +132,7 @@ rule prepare_data:
             set=wildcards.set,
             system=SCALE["prompt"]["system"],
             **{key: PROBLEM_SETS[wildcards.set]["file"][key] for key in ("format", "name", "questions")},
+            levels=PROBLEM_SETS[wildcards.set]["file"].get("levels"),
         ),
     log:
         f"{R}/logs/prepare_data/{{set}}.log",

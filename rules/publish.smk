@@ -16,31 +16,33 @@ ALIGNMENT = [f"{BASE_RUN}/alignment.parquet".format(**base) for base in BASES]
 ALIGNMENT_TOKENS = [f"{BASE_RUN}/alignment_tokens.parquet".format(**base) for base in BASES]
 
 
-def publish_settings():
-    """What a reader of figures and tables learns about the runs; the same for every target."""
+def publish_settings(methods):
+    """What a reader of figures and tables learns about the runs of these methods."""
     validation = SCALE["validation"]
     warmup_method = SCALE["warmup_sweep"]["method"]
     return settings(
         scale=config["scale"],
+        reading=SCALE.get("reading"),
+        verdicts=SCALE["verdicts"],
         models=list(SCALE["models"]),
         seeds=SCALE["seeds"],
         alignment=BASES,
         methods={
             name: {
                 **{key: value for key, value in SCALE["methods"].get(name, {}).items() if key != "phases"},  # its look
-                "parent": method.parent,
-                "first_update": method.first_update,
-                "last_update": method.last_update,
+                "parent": METHODS[name].parent,
+                "first_update": METHODS[name].first_update,
+                "last_update": METHODS[name].last_update,
                 "phases": [
                     {
                         "space": phase.settings.space,
                         "samples": phase.settings.samples,
                         "updates": phase.last_update - phase.first_update + 1,
                     }
-                    for phase in method.phases
+                    for phase in METHODS[name].phases
                 ],
             }
-            for name, method in METHODS.items()
+            for name in methods
         },
         main_benchmarks=benchmarks_of("main"),
         ood_benchmarks=benchmarks_of("ood"),
@@ -84,7 +86,6 @@ def study_text():
     return ". ".join(sentences) + "."
 
 
-PUBLISH_SETTINGS = publish_settings()
 STUDY = study_text()
 
 
@@ -98,10 +99,19 @@ FIGURES = {  # target -> its inputs
     "figure_efficiency": {"curves": CURVES},
 }
 TABLES = {
-    "table_main": {"questions": QUESTIONS, "contrasts": CONTRASTS},
-    "table_warmup_space": {"questions": QUESTIONS, "contrasts": CONTRASTS},
+    "table_main": {"questions": QUESTIONS, "contrasts": CONTRASTS, "curves": CURVES},
+    "table_warmup_space": {"questions": QUESTIONS, "contrasts": CONTRASTS, "curves": CURVES},
     "table_ood": {"ood": OOD, "contrasts": OOD_CONTRASTS},
     "table_claims": {"questions": QUESTIONS, "scores": SCORES, "curves": CURVES, "ood": OOD, "alignment": ALIGNMENT},
+}
+
+
+# of the target `baselines`, by the script of the main table
+BASELINE_TABLES = {
+    "table_baselines": {
+        name: expand(f"{R}/{{model}}/baselines/{name}.parquet", model=SCALE["models"])
+        for name in ("questions", "contrasts", "curves")
+    }
 }
 
 
@@ -121,18 +131,18 @@ def file_options(wildcards, input, output):
 
 
 # Each target is a rule of its name: workflow_scripts/{target}.py makes it, rules/captions/{target}.rst describes it.
-for target, inputs in {**FIGURES, **TABLES}.items():
+for target, inputs in {**FIGURES, **TABLES, **BASELINE_TABLES}.items():
 
     rule:
         name:
             target
         input:
-            code=code(target),
+            code=code("table_main" if target in BASELINE_TABLES else target),
             **inputs,
         output:
             **published(target),
         params:
-            settings=PUBLISH_SETTINGS,
+            settings=publish_settings(AGGREGATES["aggregate_baselines"][1] if target in BASELINE_TABLES else CORE),
             study=STUDY,  # for the caption
             files=file_options,
         log:
@@ -162,3 +172,15 @@ rule report:
         f"{R}/benchmarks/report/all.tsv"
     shell:
         "snakemake {params.config} --nolock --report {output} -- {input.figures} {input.tables} > {log} 2>&1"
+
+
+def baseline_tables(wildcards):
+    if not BASELINES:
+        raise WorkflowError(f"scale {config['scale']} has no baselines: give a method `baseline: true`")
+    tables = expand(f"{R}/tables/{{target}}.{{suffix}}", target=BASELINE_TABLES, suffix=["csv", "md"])
+    return tables + released(BASELINES)
+
+
+rule baselines:
+    input:
+        baseline_tables,

@@ -2,6 +2,10 @@
 # of several phases trains its last one; reincarnate_policy hands it the checkpoint of its parent, which trained the others.
 
 
+localrules:
+    release_checkpoints,
+
+
 def start_manifest(wildcards):
     if METHODS[wildcards.method].parent is None:
         return base_manifest(wildcards)
@@ -45,7 +49,7 @@ rule train_policy:
         checkpoints=f"{RUN}/checkpoints/manifest.json",
     params:
         settings=train_settings,
-        memory=engine_memory,
+        memory=engine_memory("train_policy"),
         state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}",  # resumable; no output, a failed job would lose it
         folder=RUN,
     log:
@@ -90,6 +94,7 @@ rule reincarnate_policy:
         f"{R}/benchmarks/reincarnate_policy/{JOB}.tsv"
     wildcard_constraints:
         method=any_of(name for name, method in METHODS.items() if method.parent),
+    priority: PRIORITIES["reincarnate_policy"]
     threads: threads_of("reincarnate_policy")
     resources:
         **resources_of("reincarnate_policy"),
@@ -98,3 +103,44 @@ rule reincarnate_policy:
     shell:
         "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
         " --checkpoint {params.checkpoint} --start {output} > {log} 2>&1"
+
+
+def readers(wildcards):
+    """What is made from a run's checkpoints and state: once all of it is there, nothing reads them again."""
+    children = [name for name in METHODS if METHODS[name].parent == wildcards.method and (name in CORE or wildcards.method not in CORE)]
+    runs = [RUN.format(model=wildcards.model, method=name, seed=wildcards.seed) for name in [wildcards.method, *children]]
+    made = [f"{run}/metrics.parquet" for run in runs] + [f"{runs[0]}/samples.parquet"]
+    return made + ([f"{runs[0]}/ood.parquet"] if OOD_TASKS and wildcards.method in CORE else [])
+
+
+rule release_checkpoints:
+    input:
+        code=code("release_checkpoints"),
+        readers=readers,
+    output:
+        f"{RUN}/checkpoints/released.json",
+    params:
+        run=RUN,
+        state=[
+            f"{R}/state/{{model}}/{{method}}/seed{{seed}}",
+            f"{R}/state/samples/{{model}}/{{method}}/seed{{seed}}",
+            f"{R}/state/ood/{{model}}/{{method}}/seed{{seed}}",
+        ],
+    log:
+        f"{R}/logs/release_checkpoints/{JOB}.log",
+    wildcard_constraints:
+        method=any_of(METHODS),
+    priority: PRIORITIES["release_checkpoints"]
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "OMP_NUM_THREADS={threads} python {input.code[0]} --run {params.run} --state {params.state} --released {output}"
+        " > {log} 2>&1"
+
+
+def released(methods):
+    """Lists of what was removed of these methods' runs, where the scale keeps no checkpoints."""
+    if SCALE["training"]["keep_checkpoints"]:
+        return []
+    path = f"{RUN}/checkpoints/released.json"
+    return expand(path, model=SCALE["models"], method=methods, seed=SCALE["seeds"])

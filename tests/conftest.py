@@ -29,3 +29,11 @@ def no_slurm_of_the_machine(request: pytest.FixtureRequest, tmp_path_factory: py
             folder = links
         folders.append(str(folder))
     os.environ["PATH"] = os.pathsep.join(folders)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several workers (pytest -n 2 --dist loadgroup) one takes a file; one takes all that share the smoke run."""
+    for item in items:
+        shared = "smoke_run" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("smoke" if shared else item.path.name))

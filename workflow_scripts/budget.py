@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import csv
-import heapq
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from prerl.config.methods import resolve_methods
+from prerl.config.methods import resolve_methods, sweep_methods
 from prerl.core.errors import run_main
 from prerl.core.files import read_table
 from prerl.planning.costs import JobCost, job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
+from prerl.planning.schedule import elapsed
+from prerl.publishing.claims import CLAIMS
 
 CPU_SPEED = "cores as fast as those of docs/benchmarks.md"
 GPU_SPEED = "cards as config.yaml, hardware.gpu names them, at an assumed share of their speed; never run on a GPU"
@@ -79,32 +80,6 @@ def stages_of(
     return sorted(stages, key=lambda stage: (-stage.gpu_hours, -stage.total_s))
 
 
-def elapsed(jobs: list[PlannedJob], seconds: list[float], cores: int, at_once: int) -> tuple[float, int]:
-    """Seconds until the last job ends and most GPUs held, each job starting when its inputs and enough cores are there.
-
-    seconds: of each job; at_once: most jobs at a time. A job takes the cores and GPUs of the plan.
-    """
-    producers = {path: index for index, job in enumerate(jobs) for path in job.outputs}
-    waits_for = [{producers[path] for path in job.inputs if path in producers} for job in jobs]
-    threads = [min(int(job.resources["cpus"]), cores) for job in jobs]
-    gpus = [int(job.resources.get("gpu", 0)) for job in jobs]
-    waiting = list(range(len(jobs)))
-    running: list[tuple[float, int]] = []  # (end, job), a heap
-    done: set[int] = set()
-    now, most = 0.0, 0
-    while waiting or running:
-        for index in [index for index in waiting if waits_for[index] <= done]:
-            if threads[index] <= cores and len(running) < at_once:
-                waiting.remove(index)
-                cores -= threads[index]
-                heapq.heappush(running, (now + seconds[index], index))
-        most = max(most, sum(gpus[index] for _, index in running))
-        now, ended = heapq.heappop(running)
-        done.add(ended)
-        cores += threads[ended]
-    return now, most
-
-
 def duration(seconds: float) -> str:
     """duration(50) == '50 s', duration(600) == '10 min', duration(9000) == '2.5 h', duration(345600) == '4.0 days'."""
     for limit, unit, name in ((90, 1, "s"), (5400, 60, "min")):
@@ -116,6 +91,12 @@ def duration(seconds: float) -> str:
 def size(gib: float) -> str:
     """size(0.25) == '0.25 GiB', size(2048) == '2.0 TiB'."""
     return f"{gib:.2f} GiB" if gib < 1024 else f"{gib / 1024:.1f} TiB"
+
+
+def columns_of(lines: list[list[str]]) -> str:
+    """Lines of equal columns, the first to the left."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
 
 
 def table(stages: list[Stage]) -> str:
@@ -136,10 +117,80 @@ def table(stages: list[Stage]) -> str:
         times = [duration(stage.longest_s), duration(stage.total_s)]
         source = f"{stage.measured} measured" if stage.measured else "formula"
         lines.append([stage.rule, *numbers, *times, size(stage.gib), source])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:-1], widths[1:-1]), line[-1]]) for line in lines
-    )
+    return columns_of(lines)
+
+
+READ = {
+    "alignment": {"measure_gradient_alignment"},
+    "answers": {"grade_samples", "count_thoughts"},
+    "ood": {"grade_samples", "evaluate_ood"},
+    "curves": {"train_policy"},
+}
+"""Rules whose outputs a claim reads, by `Claim.reads`."""
+
+
+def needed(jobs: list[PlannedJob], wanted: Iterable[int]) -> set[int]:
+    """Indices of the jobs `wanted` and of all that they need."""
+    producers = {path: index for index, job in enumerate(jobs) for path in job.outputs}
+    found: set[int] = set()
+    left = list(wanted)
+    while left:
+        index = left.pop()
+        if index not in found:
+            found.add(index)
+            left += [producers[path] for path in jobs[index].inputs if path in producers]
+    return found
+
+
+def products(jobs: list[PlannedJob], block: Mapping) -> dict[str, set[int]]:
+    """Figure, table or claim -> all its jobs. A claim about methods that are not run is left out.
+
+    block: the scale's. The sweep's methods belong to the claim about it.
+    """
+    made = {
+        job.rule: needed(jobs, [index]) for index, job in enumerate(jobs) if job.rule.startswith(("figure_", "table_"))
+    }
+    models, sweep = list(block["models"]), {name for name, _ in sweep_methods(block).values()}
+    for claim in CLAIMS:
+        methods = {*claim.methods, *(sweep if claim.name == "warmup_steps" else ())}
+        if claim.model_index >= len(models):
+            continue
+        wanted = [
+            index
+            for index, job in enumerate(jobs)
+            if job.rule in READ[claim.reads]
+            and job.wildcards["model"] == models[claim.model_index]
+            and (claim.reads == "alignment" or job.wildcards["method"] in methods)
+        ]
+        there = {jobs[index].wildcards.get("method") for index in wanted}
+        if wanted and (claim.reads == "alignment" or methods <= there):
+            made[f"claim {claim.name}"] = needed(jobs, wanted)
+    return made
+
+
+def price_table(
+    jobs: list[PlannedJob],
+    costs: Mapping[tuple, JobCost],
+    factors: Mapping[str, float],
+    missing: set[tuple],
+    block: Mapping,
+) -> str:
+    """What each figure, table and claim costs alone, and adds to what is done; factors: of the formula, by rule."""
+
+    def price(chosen: Iterable[int]) -> tuple[float, float]:
+        pairs = [(costs[jobs[index].key], factors.get(jobs[index].rule, 1.0)) for index in chosen]
+        gpu_hours = sum(cost.gpu_hours * factor for cost, factor in pairs)
+        return gpu_hours, sum(cost.wall_s * factor for cost, factor in pairs)
+
+    lines = [["alone", "jobs", "GPU-hours", "one by one", "jobs left", "GPU-hours", "one by one"]]
+    for name, chosen in products(jobs, block).items():
+        left = [index for index in chosen if jobs[index].key in missing]
+        columns = []
+        for part in (chosen, left):
+            gpu_hours, seconds = price(part)
+            columns += [str(len(part)), f"{gpu_hours:.1f}", duration(seconds)]
+        lines.append([name, *columns])
+    return columns_of(lines)
 
 
 def main() -> None:
@@ -160,11 +211,18 @@ def main() -> None:
     formula = {job.key: job_cost(job.rule, job.wildcards, block, methods) for job in every}
     corrected = corrections(every, formula)
     print(f"\n{table(stages_of(left, formula, corrected))}\n")
+    factors = {rule: factor for rule, (factor, _) in corrected.items()}
+    if prices := price_table(every, formula, factors, missing, block):
+        print(f"{prices}\n")
     seconds = [formula[job.key].wall_s * corrected.get(job.rule, (1.0, 0))[0] for job in left]
-    end, gpus = elapsed(left, seconds, settings["cores"], settings["jobs"] or len(left))
+    costs = [formula[job.key] for job in left]
+    end, gpus, peak_gib = elapsed(left, costs, seconds, settings["cores"], settings["jobs"] or len(left))
     limit = f"{settings['jobs']} jobs" if settings["jobs"] else f"jobs of {settings['cores']} cores"
     needed = f", on up to {gpus} GPUs" if gpus else ""
-    print(f"With {limit} at a time, each as soon as its inputs exist, no waiting in a queue{needed}: {duration(end)}.")
+    print(
+        f"With {limit} at a time, each as soon as its inputs exist, no waiting in a queue{needed}: {duration(end)}, "
+        f"at most {size(peak_gib)} on disk at a time."
+    )
     speed = GPU_SPEED if any(cost.gpus for cost in formula.values()) else CPU_SPEED
     print(f"formula: workflow_scripts/prerl/planning/costs.py, for {speed}.")
     if corrected:

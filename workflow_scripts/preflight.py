@@ -29,6 +29,7 @@ from prerl.models.base_model import check_base_model
 from prerl.planning.costs import job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
 from prerl.planning.memory import check_memory, memory_plans
+from prerl.planning.schedule import elapsed
 
 OK, LATER, FAULT = "ok", "later", "FAULT"
 REMEDY = (
@@ -47,13 +48,16 @@ class Resources(dict):
     __getattr__ = dict.__getitem__
 
 
-def check_disk(left: list[PlannedJob], block: Mapping, results: Path) -> Iterator[Finding]:
-    """Room for what the remaining jobs will write, by formula."""
+def check_disk(
+    left: list[PlannedJob], block: Mapping, results: Path, cores: int, jobs: int | None
+) -> Iterator[Finding]:
+    """Room for what the remaining jobs, `jobs` of them on `cores` cores at a time, will hold, by formula."""
     methods = resolve_methods(block)
-    needed = sum(job_cost(job.rule, job.wildcards, block, methods).disk_gib for job in left)
+    costs = [job_cost(job.rule, job.wildcards, block, methods) for job in left]
+    _, _, needed = elapsed(left, costs, [cost.wall_s for cost in costs], cores, jobs or len(left))
     place = next(folder for folder in (results, *results.absolute().parents) if folder.exists()).resolve()
     free = shutil.disk_usage(place).free / GIB
-    said = f"{place} has {free:.0f} GiB free, the remaining jobs write about {needed:.0f} GiB (formula)"
+    said = f"{place} has {free:.0f} GiB free, the remaining jobs hold up to {needed:.0f} GiB at a time (formula)"
     if free < needed:
         yield FAULT, f"{said}: make room, or make `results` a link to a folder on a larger disk"
     else:
@@ -198,7 +202,7 @@ def main() -> int:
     block = planned_block(settings["configfiles"], settings["scale"], left)
     checks = {
         "GPU memory": lambda: check_memory_plan(block),
-        "disk": lambda: check_disk(left, block, results),
+        "disk": lambda: check_disk(left, block, results, settings["cores"], settings["jobs"]),
         "model": lambda: check_models(block, results),
     }
     if settings["builds_environments"]:

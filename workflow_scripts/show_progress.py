@@ -1,4 +1,6 @@
-"""Run snakemake and print its progress every 20 seconds: jobs, updates, time left. `make miniature` and `make smoke`.
+"""Run snakemake and show its progress: jobs, updates, time left, what runs now. `make miniature` and its like.
+
+A bar on a terminal, elsewhere a line every 20 seconds.
 
 Snakemake's whole output goes to results/{scale}/logs/snakemake.log, locked while snakemake or a job of it lives; its
 errors are shown as they come. Ctrl-C is passed on to snakemake and its jobs; the exit code is snakemake's.
@@ -23,11 +25,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+
 from prerl.config.methods import resolve_methods
 from prerl.config.scales import read_config, read_files
 from prerl.core.errors import run_main
 from prerl.planning.costs import stage_costs
 from prerl.planning.dry_runs import planned_jobs
+from prerl.planning.gpus import choose_gpus
 
 ROOT = Path(__file__).parents[1]
 INTERVAL_S = 20
@@ -37,8 +43,20 @@ If one was killed (kill -9, a power cut), remove its lock with
     {} --unlock
 then start again: it resumes where that one stopped."""
 
+MADE = {
+    "all": {
+        "report": "report.html",
+        "claims": "tables/table_claims.md",
+        "figures": "figures/figure_*.pdf and .png",
+    },
+    "baselines": {"table": "tables/table_baselines.md and .csv"},
+}
+"""What a target leaves for the user to open."""
+
 Run = tuple[str, str, str]  # model, method, seed of one training run
-FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\w+)\)")
+RULE = re.compile(r"^(?:local)?rule (\w+):$")
+JOB_ID, WILDCARDS = re.compile(r"^    jobid: (\d+)$"), re.compile(r"^    wildcards: (.+)$")
+FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\w+)\)")
 ERROR = re.compile(r"^\w*(Error|Exception)\b|^Error in|^Exiting because|^Failed to|^Logfile ")
 ROUTINE = re.compile(r"^\[|^Select jobs|^Execute \d|^\d+ of \d+ steps")
 
@@ -66,16 +84,18 @@ def read_plan(dry_run: str, block: Mapping) -> Plan:
     )
 
 
-def updates_done(state: Path, run: Run, since: float) -> int:
-    """Updates that a training run has done of its last phase, from its progress.json; 0 if not written since."""
+def progress_of(state: Path, run: Run, since: float) -> dict | None:
+    """A training run's progress.json (training/state.py); None if it has not been written since."""
     file = state / run[0] / run[1] / f"seed{run[2]}" / "progress.json"
     try:
-        if file.stat().st_mtime < since:
-            return 0
-        progress = json.loads(file.read_text(encoding="utf-8"))
+        return None if file.stat().st_mtime < since else json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:  # not started yet
-        return 0
-    return progress["update"] - progress["first_update"] + 1
+        return None
+
+
+def updates_done(progress: Mapping | None) -> int:
+    """Updates that a training run has done of its last phase."""
+    return 0 if progress is None else progress["update"] - progress["first_update"] + 1
 
 
 def duration(seconds: float) -> str:
@@ -86,42 +106,120 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def describe(plan: Plan, finished: Counter, done: int, elapsed_s: float) -> str:
-    """One line, as 'jobs 12/289 · updates 340/2750 · 3 min gone, about 25 min left'.
-
-    finished: jobs by rule; done: training updates of all planned runs together. The time left goes by the planned
-    seconds, of which only the proportions count.
-    """
+def share_done(plan: Plan, finished: Counter, done: int) -> float:
+    """Share of the planned seconds that is done. finished: jobs by rule; done: training updates of all planned runs."""
     shares = {rule: finished[rule] / plan.jobs[rule] for rule in plan.seconds}
     if plan.updates:
         shares["train_policy"] = done / plan.updates
-    share = sum(plan.seconds[rule] * shares[rule] for rule in shares) / (sum(plan.seconds.values()) or 1.0)
+    return sum(plan.seconds[rule] * shares[rule] for rule in shares) / (sum(plan.seconds.values()) or 1.0)
+
+
+def describe(plan: Plan, finished: Counter, done: int, elapsed_s: float) -> str:
+    """As 'jobs 12/289 · updates 340/2750 · 3 min gone, about 25 min left', by proportions of the planned seconds."""
+    share = share_done(plan, finished, done)
     left = f", about {duration(elapsed_s * (1 - share) / share)} left" if share > 0.05 else ""
     trained = f" · updates {done}/{plan.updates}" if plan.updates else ""
     return f"jobs {finished.total()}/{plan.jobs.total()}{trained} · {duration(elapsed_s)} gone{left}"
 
 
+def name_of(rule: str, wildcards: Mapping[str, str], progress: Mapping | None = None) -> str:
+    """As 'train_policy dsrl seed 11, update 31 of 60, reward 0.42'."""
+    words = [value for key, value in wildcards.items() if key not in ("model", "seed")]
+    words += [f"seed {wildcards['seed']}"] if "seed" in wildcards else []
+    said = " ".join([rule, *words])
+    if progress is not None:
+        said += f", update {progress['update']} of {progress['updates']}, reward {progress['reward']:.2f}"
+    return said
+
+
 class Output:
-    """Follows snakemake's log: counts finished jobs, shows errors."""
+    """Follows snakemake's log: running and finished jobs, errors, which it shows."""
 
     def __init__(self, file: Path) -> None:
         self.stream = file.open(encoding="utf-8")
-        self.finished: Counter = Counter()
+        self.finished: Counter = Counter()  # by rule
+        self.running: dict[str, tuple[str, dict[str, str]]] = {}  # job id -> rule, wildcards
+        self.last = ""  # the job that ended last
         self.in_error = False
         self.stopped = False  # by the user; the ends of jobs are then no news
         self.locked = False  # snakemake found its lock
         self.rest = ""
+        self.started = ""  # job id and rule of the job whose description is being read
+        self.rule = ""
 
     def follow(self) -> None:
         """Read the lines that came since the last call."""
         *lines, self.rest = (self.rest + self.stream.read()).split("\n")
         for line in lines:
-            if found := FINISHED.match(line):
-                self.finished[found[1]] += 1
+            if found := RULE.match(line):
+                self.rule = found[1]
+            elif found := JOB_ID.match(line):
+                self.started = found[1]
+                self.running[self.started] = (self.rule, {})
+            elif (found := WILDCARDS.match(line)) and self.started in self.running:
+                pairs = (pair.partition("=") for pair in found[1].split(", "))
+                self.running[self.started][1].update({name: value for name, _, value in pairs})
+            elif found := FINISHED.match(line):
+                self.finished[found[2]] += 1
+                self.last = name_of(*self.running.pop(found[1], (found[2], {})))
             self.locked |= line.startswith("LockException")
             self.in_error = bool(ERROR.match(line)) or (self.in_error and not ROUTINE.match(line))
             if self.in_error and not self.stopped:
                 print(line, file=sys.stderr, flush=True)
+
+
+class Display:
+    """What the user sees of a run: bars on a terminal, lines elsewhere."""
+
+    def __init__(self, plan: Plan, state: Path, started: float) -> None:
+        self.plan, self.state, self.started = plan, state, started
+        self.last_line = started
+        console = Console()
+        self.bars = Progress(
+            TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), console=console
+        )
+        self.rows: dict[str, TaskID] = {}  # job id ("" for all work) -> row
+        if console.is_terminal:
+            self.bars.start()
+            self.rows[""] = self.bars.add_task("", total=1.0)
+
+    def show(self, output: Output) -> None:
+        """Redraw the bars, or print a line if the last one is INTERVAL_S old."""
+        now = time.time()
+        if not self.rows and now - self.last_line < INTERVAL_S:
+            return
+        self.last_line = now
+        done = sum(updates_done(progress_of(self.state, run, self.started)) for run in self.plan.runs)
+        line = describe(self.plan, output.finished, done, now - self.started)
+        running = {job: self.described(*of) for job, of in output.running.items()}
+        if not self.rows:
+            names = "; ".join(name for name, _ in running.values())
+            print(line + (f" · now {names}" if names else ""), flush=True)
+            return
+        last = f" · last {output.last}" if output.last else ""
+        self.bars.update(self.rows[""], description=line + last, completed=share_done(self.plan, output.finished, done))
+        for job in [job for job in self.rows if job and job not in running]:
+            self.bars.remove_task(self.rows.pop(job))
+        for job, (name, share) in running.items():
+            if job not in self.rows:
+                self.rows[job] = self.bars.add_task("", total=None if share is None else 1.0)
+            self.bars.update(self.rows[job], description=f"  {name}", completed=share or 0.0)
+
+    def described(self, rule: str, wildcards: Mapping[str, str]) -> tuple[str, float | None]:
+        """Name of a running job, and the share of its updates that is done if it trains a policy."""
+        if rule != "train_policy":
+            return name_of(rule, wildcards), None
+        run = (wildcards["model"], wildcards["method"], wildcards["seed"])
+        progress = progress_of(self.state, run, self.started)
+        if progress is None:
+            return name_of(rule, wildcards), 0.0
+        return name_of(rule, wildcards, progress), updates_done(progress) / (
+            progress["updates"] - progress["first_update"] + 1
+        )
+
+    def end(self) -> None:
+        """Leave the terminal as it was."""
+        self.bars.stop()
 
 
 def group_file(log: Path) -> Path:
@@ -150,11 +248,11 @@ def lock(log: Path) -> TextIO:
 
 
 def run(command: list[str], log: Path, plan: Plan, state: Path) -> tuple[int, bool]:
-    """Run snakemake to its end, printing a line of progress every INTERVAL_S.
+    """Run snakemake to its end, showing its progress.
 
     Returns its exit code and whether it found its lock taken.
     """
-    started = last_line = time.time()
+    started = time.time()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # `make miniature &` in a script starts with it ignored
     with lock(log) as stream:
         child = subprocess.Popen(
@@ -162,7 +260,7 @@ def run(command: list[str], log: Path, plan: Plan, state: Path) -> tuple[int, bo
         )
         group_file(log).write_text(f"{child.pid} {socket.gethostname()}", encoding="utf-8")
 
-    output = Output(log)
+    output, display = Output(log), Display(plan, state, started)
 
     def pass_on(number: int, _frame: object) -> None:
         output.stopped = True
@@ -178,11 +276,9 @@ def run(command: list[str], log: Path, plan: Plan, state: Path) -> tuple[int, bo
             code = None
         output.follow()
         if code is not None:
+            display.end()
             return code, output.locked
-        if time.time() - last_line >= INTERVAL_S:
-            last_line = time.time()
-            done = sum(updates_done(state, training_run, started) for training_run in plan.runs)
-            print(describe(plan, output.finished, done, last_line - started), flush=True)
+        display.show(output)
 
 
 def main() -> int:
@@ -190,14 +286,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scale", required=True, help="block of config.yaml")
     parser.add_argument("--cores", type=int, required=True, help="cores that all jobs share")
+    parser.add_argument("--target", default="all", choices=list(MADE), help="default: all")
     arguments = parser.parse_args()
     results = Path("results") / arguments.scale
-    snakemake = ["snakemake", "--config", f"scale={arguments.scale}"]
+    snakemake = ["snakemake", arguments.target, "--config", f"scale={arguments.scale}"]
     dry_run = subprocess.run([*snakemake, "-n"], cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if dry_run.returncode:
         print(dry_run.stdout + dry_run.stderr, file=sys.stderr)
         return dry_run.returncode
-    plan = read_plan(dry_run.stdout + dry_run.stderr, read_config(read_files() | {"scale": arguments.scale}))
+    block = read_config(read_files() | {"scale": arguments.scale})
+    block = choose_gpus(block, resolve_methods(block))
+    plan = read_plan(dry_run.stdout + dry_run.stderr, block)
     log = ROOT / results / "logs/snakemake.log"
     print(
         f"{plan.jobs.total()} jobs, {plan.updates} training updates; details in {results}/logs/snakemake.log",
@@ -211,9 +310,9 @@ def main() -> int:
         print(f"snakemake ended with code {code}; its whole output is in {results}/logs/snakemake.log", file=sys.stderr)
         print(LOCKED.format(shutil.which("snakemake")) if locked else RESUMES, file=sys.stderr)
         return code
-    print(f"Done. Open {results}/report.html")
-    print(f"  claims:  {results}/tables/table_claims.md")
-    print(f"  figures: {results}/figures/figure_*.pdf and .png")
+    print("Done.", *(f"  {what}: {results}/{files}" for what, files in MADE[arguments.target].items()), sep="\n")
+    if "reading" in block:
+        print(block["reading"])
     return 0
 
 

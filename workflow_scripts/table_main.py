@@ -43,9 +43,10 @@ def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame]
 
 def main() -> None:
     """Write the main table."""
-    job = read_job(__doc__, ["questions", "contrasts"], TABLE)
+    job = read_job(__doc__, ["questions", "contrasts", "curves"], TABLE)
     table = build(job.tables["questions"], job.tables["contrasts"], job.settings)
-    tables.write(job, table, reading=tables.reading_form(table, job.settings, (REFERENCE,)))
+    notes = tables.untrained_notes(job.tables["curves"], job.settings)
+    tables.write(job, table, notes, tables.reading_form(table, job.settings, (REFERENCE,)))
 
 
 if __name__ == "__main__":

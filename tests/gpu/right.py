@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Co
 from common import GIB, emit, on_gpu, seconds
 from official import full_logprobs
 from prerl.models.logprobs import response_logprobs
-from prerl.models.packing import pack_rows, packed_attention, packed_options
+from prerl.models.packing import PackedLayout, pack_rows, packed_attention
 from prerl.models.sharding import prepare, start_processes
 from prerl.training.updates import adamw, policy_update
 
@@ -39,14 +39,15 @@ def small_model(family: str, tiny: bool) -> PreTrainedModel:
 
 
 def batch(vocabulary: int, longest: int) -> tuple[dict[str, list[list[int]]], list[list[int]]]:
-    """Contexts of both spaces and responses: eight rows of different lengths."""
+    """Contexts of both spaces and responses: eight rows of different lengths, two for each prompt."""
     generator = torch.Generator().manual_seed(1)
 
     def ids(length: int) -> list[int]:
         return torch.randint(10, vocabulary, (length,), generator=generator).tolist()
 
     responses = [ids(max(1, longest * (row + 1) // 8)) for row in range(8)]
-    return {SPACES[0]: [ids(5 + 3 * row) for row in range(8)], SPACES[1]: [[7]] * 8}, responses
+    prompts = [ids(5 + 3 * row) for row in range(4)]
+    return {SPACES[0]: [prompts[row // 2] for row in range(8)], SPACES[1]: [[7]] * 8}, responses
 
 
 def right(tiny: bool) -> None:
@@ -163,12 +164,11 @@ def attention(tokens: int, dtype: torch.dtype) -> dict:
     )
     module = torch.nn.Module()
     module.is_causal, module.num_key_value_groups = True, 2
-    options = packed_options([tokens // 2, tokens - tokens // 2], device)
-    bounds = {key: options[key] for key in ("cu_seq_lens_q", "max_length_q")}
+    layout = PackedLayout([tokens // 2, tokens - tokens // 2], [], device)
     held = torch.cuda.memory_allocated() if on_gpu() else 0
     if on_gpu():
         torch.cuda.reset_peak_memory_stats()
-    took = seconds(lambda: packed_attention(module, q, k, v, None, **bounds, scaling=0.1)[0].sum().backward())
+    took = seconds(lambda: packed_attention(module, q, k, v, None, layout, scaling=0.1)[0].sum().backward())
     matrix = tokens * tokens * dtype.itemsize / 4  # of one row, a single head
     inputs = q.nbytes + k.nbytes + v.nbytes
     values = {"tokens": tokens, "seconds": took, "inputs_gib": inputs / GIB, "one_head_matrix_gib": matrix / GIB}

@@ -98,11 +98,13 @@ def test_a_stage_that_hangs_or_fails_costs_its_own_results_only(tmp_path):
 
 
 @pytest.mark.parametrize("key_heads", [8, 4])
-def test_the_gpus_attention_is_called_as_torch_has_it(key_heads, monkeypatch):
+@pytest.mark.parametrize("shared", [[], [(0, 5), (1, 3)]])
+def test_the_gpus_attention_is_called_as_torch_has_it(key_heads, shared, monkeypatch):
     """On the meta device, which needs no GPU: arguments, shapes and dtypes of the variable-length kernel."""
     monkeypatch.setattr(packing, "fits_flash_attention", lambda query: True)
-    query = torch.empty(1, 8, 40, 128, device="meta", dtype=torch.bfloat16)
-    key, value = (torch.empty(1, key_heads, 40, 128, device="meta", dtype=torch.bfloat16) for _ in range(2))
-    bounds = torch.empty(3, device="meta", dtype=torch.int32)
-    output, _ = packing.packed_attention(torch.nn.Module(), query, key, value, None, bounds, 30, scaling=0.1)
-    assert output.shape == (1, 40, 8, 128) and output.dtype == torch.bfloat16
+    layout = packing.PackedLayout([30, 10], shared, torch.device("meta"))
+    tokens = 40 + sum(length for _, length in shared)
+    query = torch.empty(1, 8, tokens, 128, device="meta", dtype=torch.bfloat16)
+    key, value = (torch.empty(1, key_heads, tokens, 128, device="meta", dtype=torch.bfloat16) for _ in range(2))
+    output, _ = packing.packed_attention(torch.nn.Module(), query, key, value, None, layout, scaling=0.1)
+    assert output.shape == (1, tokens, 8, 128) and output.dtype == torch.bfloat16

@@ -25,7 +25,7 @@ SIZES = {
     "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "head_dim": 16, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2,
 }  # fmt: skip
-CONTEXTS, RESPONSES = [[1, 2], [3]], [[4, 5, 6], [7]]
+CONTEXTS, RESPONSES = [[1, 2], [3, 4], [3, 4]], [[4, 5, 6], [7], [8, 9]]
 
 
 @pytest.fixture(params=[(Qwen3Config, Qwen3ForCausalLM), (LlamaConfig, LlamaForCausalLM)], ids=["Qwen3", "Llama"])
@@ -54,7 +54,7 @@ def test_a_training_pass_stays_on_the_device_and_never_waits_for_it(on_device, p
         packing.pack_rows(on_device)
     monkeypatch.setitem(CHUNK_LOGITS, "meta", 1 << 20)
     logprobs_N = response_logprobs(on_device, CONTEXTS, RESPONSES, 1.0, chunk_logits)
-    assert logprobs_N.shape == (4,) and logprobs_N.dtype == torch.float32 and logprobs_N.device.type == "meta"
+    assert logprobs_N.shape == (6,) and logprobs_N.dtype == torch.float32 and logprobs_N.device.type == "meta"
     logprobs_N.sum().backward()
     assert all(parameter.grad.device.type == "meta" for parameter in on_device.parameters())
 

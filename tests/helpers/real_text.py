@@ -56,6 +56,7 @@ TRAINING = {
     "clip_low": 0.2,
     "clip_high": 0.2,
     "checkpoint_every": 1,
+    "keep_checkpoints": True,
     "max_gap_nats": 1e-3,
     "micro_batch_tokens": 4096,
     "measured_samples_per_prompt": 4,

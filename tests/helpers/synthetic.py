@@ -45,6 +45,7 @@ TRAIN_COLUMNS = {
     "logp_yx_wrong": (-0.7, -0.5),
     "tokens_sampled": (5000.0, 11000.0),
     "tokens_trained": (4000.0, 9000.0),
+    "rows_trained": (120.0, 200.0),
     "seconds_sampling": (0.6, 1.0),
     "seconds_grading": (0.05, 0.05),
     "seconds_training": (0.5, 0.8),
@@ -64,6 +65,8 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
     s_values = {"0": "grpo", "5": "dsrl_s5", "10": "dsrl_s10", "20": "dsrl", "40": "dsrl_s40"}
     return {
         "scale": "miniature",
+        "reading": None,
+        "verdicts": True,
         "models": list(models),
         "seeds": list(seeds),
         "alignment": [{"model": model, "seed": seed} for model in models for seed in seeds],

@@ -83,6 +83,7 @@ def job(phase: dict | None = None, training: dict | None = None, validation: dic
             "clip_high": 0.2,
             "token_mean": {"mode": "global"},
             "checkpoint_every": 3,
+            "keep_checkpoints": True,
             "max_gap_nats": 0.01,
             "measured_samples_per_prompt": 2,
             "micro_batch_tokens": 64,

@@ -38,10 +38,10 @@ def test_each_rule_but_the_local_ones_ran_as_slurm_jobs(jobs):
     assert {
         rule: len(of_rule) for rule, of_rule in jobs.items() if rule.startswith(("train", "gen", "re", "grade"))
     } == {
-        "train_policy": 14,
+        "train_policy": 9,
         "reincarnate_policy": 3,
-        "generate_samples": 15,
-        "grade_samples": 15,
+        "generate_samples": 10,
+        "grade_samples": 10,
     }
     assert {job["Account"] for of_rule in jobs.values() for job in of_rule} == {"lab"}
     assert {job["Partition"] for of_rule in jobs.values() for job in of_rule} == {"main"}

@@ -12,6 +12,8 @@ from prerl.config.methods import resolve_methods
 from prerl.planning.costs import JobCost, job_cost
 from prerl.planning.dry_runs import PlannedJob, planned_block
 from prerl.planning.dry_runs import planned_jobs as jobs_of
+from prerl.planning.schedule import elapsed
+from prerl.publishing.claims import CLAIMS
 
 # docs/miniature.md, "Where the time goes": 85 minutes of one core, these shares, by eleven methods; 44 minutes with the
 # installation, on two cores
@@ -37,7 +39,17 @@ def test_the_miniature_takes_what_was_predicted(checkout):
     for rule, share in SHARES.items():
         assert stages[rule].total_s == pytest.approx(60 * MEASURED_MIN * share, rel=0.3), rule
     seconds = [formula[job.key].wall_s for job in jobs]
-    assert budget.elapsed(jobs, seconds, 2, len(jobs))[0] == pytest.approx(60 * 43, rel=0.3)
+    assert elapsed(jobs, [formula[job.key] for job in jobs], seconds, 2, len(jobs))[0] == pytest.approx(
+        60 * 43, rel=0.3
+    )
+
+
+def test_an_evening_is_two_hours_of_one_card(checkout):
+    plan = snakemake(checkout, "-n", "--config", "scale=evening").stdout
+    jobs = [job for job in jobs_of(plan) if job.rule != "all"]
+    costs = list(formula_of(jobs, "evening").values())
+    end, gpus, peak_gib = elapsed(jobs, costs, [cost.wall_s for cost in costs], 8, len(jobs))
+    assert end < 7300 and gpus == 1 and peak_gib < 60
 
 
 def test_what_half_of_the_smoke_run_took_predicts_the_other_half(smoke_run, monkeypatch):
@@ -54,7 +66,7 @@ def test_what_half_of_the_smoke_run_took_predicts_the_other_half(smoke_run, monk
 
 def test_a_finished_run_costs_nothing_more(smoke_run):
     said = snakemake(smoke_run, "--cores", "1", "--config", "scale=smoke", "--", "budget").stdout
-    assert "all at scale smoke: 149 of 149 jobs are done." in said and "stage " not in said
+    assert "all at scale smoke: 109 of 109 jobs are done." in said and "stage " not in said
 
 
 def job(rule, name="", inputs=(), outputs=(), **resources):
@@ -70,11 +82,51 @@ DIAMOND = [
 
 
 @pytest.mark.parametrize(
-    ("cores", "at_once", "expected"), [(1, 9, (10, 8)), (2, 9, (7, 16)), (2, 1, (10, 8)), (64, 64, (7, 16))]
+    ("cores", "at_once", "expected"),
+    [(1, 9, (10, 8, 16)), (2, 9, (7, 16, 20)), (2, 1, (10, 8, 16)), (64, 64, (7, 16, 20))],
 )
 def test_elapsed_time_by_hand(cores, at_once, expected):
-    # a 2, then b 3 and c 4, then d 1, which takes all the cores there are
-    assert budget.elapsed(DIAMOND, [2, 3, 4, 1], cores, at_once) == expected
+    # a 2, then b 3 and c 4, then d 1, which takes all the cores there are. GiB: a leaves 1, b 5 and holds 6 more, c 8
+    # (one by one at most 1 + 5 + 8 and d's 2, together 1 + 11 + 8), d removes 9 and holds 2
+    costs = [JobCost(0, 2, 1), JobCost(8, 3, 5, 6), JobCost(8, 4, 8), JobCost(0, 1, -9, 2)]
+    assert elapsed(DIAMOND, costs, [2, 3, 4, 1], cores, at_once) == expected
+
+
+def test_jobs_that_free_the_disk_come_first():
+    jobs = [job("train_policy", "1"), job("release_checkpoints", "2")]
+    costs = [JobCost(0, 1, 10), JobCost(0, 1, -4)]
+    assert elapsed(jobs, costs, [1, 1], 1, 2) == (2, 0, 6)
+
+
+def test_what_a_product_needs_is_everything_before_it():
+    assert budget.needed(DIAMOND, [1]) == {0, 1} and budget.needed(DIAMOND, [3]) == {0, 1, 2, 3}
+    assert budget.needed(DIAMOND, []) == set()
+
+
+def test_each_figure_table_and_claim_has_its_price(tmp_path):
+    """Alone, and what it adds where the base model and GRPO of both seeds are done."""
+    folder = copy_checkout(tmp_path / "workflow")
+    jobs = jobs_of(snakemake(folder, "-n", "--config", "scale=smoke").stdout)
+    formula = formula_of(jobs, "smoke")
+    block = planned_block([str(ROOT / "config.yaml")], "smoke", jobs)
+    made = budget.products(jobs, block)
+    claims = {name.removeprefix("claim ") for name in made if name.startswith("claim ")}
+    assert claims == {claim.name for claim in CLAIMS} - {"main_8b", "behaviours"}
+    runs = {name: {j.wildcards["method"] for j in map(jobs.__getitem__, chosen) if j.rule == "train_policy"}
+            for name, chosen in made.items()}  # fmt: skip
+    assert runs["claim main_4b"] == {"grpo", "nsr_prerl", "dsrl"}  # DSRL's first updates are NSR-PreRL's
+    assert runs["claim solved"] == {"nsr_prerl"} and runs["claim alignment"] == runs["figure_alignment"] == set()
+    assert runs["claim warmup_steps"] == {"grpo", "nsr_prerl", "dsrl", "dsrl_s2"}
+    assert "grade_samples" not in {jobs[index].rule for index in made["claim efficiency"]}
+    done = {j.key for j in jobs if j.wildcards.get("method") == "grpo" or j.rule.startswith(("pretrain", "prepare"))}
+    missing = {j.key for j in jobs} - done
+    table = budget.price_table(jobs, formula, {"train_policy": 2.0}, missing, block)
+    row = next(line.split() for line in table.splitlines() if line.startswith("claim solved "))
+    alone = [jobs[index] for index in made["claim solved"]]
+    left = [j for j in alone if j.key in missing]
+    assert [j.rule for j in left] == ["train_policy"] * 2
+    seconds = sum(2 * formula[j.key].wall_s for j in left)
+    assert row[2:4] == [str(len(alone)), "0.0"] and row[-4:] == ["2", "0.0", *budget.duration(seconds).split()]
 
 
 def test_measured_times_correct_the_formula_by_rule(tmp_path):
@@ -120,7 +172,7 @@ def test_the_rule_prints_the_plan_and_runs_nothing(tmp_path, monkeypatch):
     assert {stage: int(row[0]) for stage, row in printed.items() if stage not in ("stage", "all")} == {
         rule: count for rule, count in plan.items() if rule != "all"
     }
-    assert printed["all"][0] == "149" and printed["train_policy"][-1] == "formula"
+    assert printed["all"][0] == "109" and printed["train_policy"][-1] == "formula"
     monkeypatch.setenv("TARGETS", "figure_alignment")
     alone = rows(snakemake(folder, *command).stdout)
     assert set(alone) == {
@@ -136,6 +188,6 @@ def test_gpus_are_those_that_the_command_asks_for(tmp_path):
         folder, "--cores", "1", "--config", "scale=paper", "--set-resources", "evaluate_ood:gpu=4", "--", "budget"
     ).stdout
     assert {rule: rows(said)[rule][:2] for rule in ("train_policy", "evaluate_ood")} == {
-        "train_policy": ["114", "8"],
-        "evaluate_ood": ["120", "4"],
+        "train_policy": ["84", "4"],
+        "evaluate_ood": ["90", "4"],
     }

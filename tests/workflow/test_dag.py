@@ -39,34 +39,34 @@ def plan(models, seeds, methods, continued):
 
 
 def test_default_plan(checkout):
-    # 8 methods of the paper, its 3 baselines, 2 of RLVR-Decomposed, the sweep's S = 5, 10, 30; of these dsrl,
-    # nsr_rl_warmup and the sweep are continued
-    jobs = plan(models=1, seeds=5, methods=16, continued=5)
+    # 8 methods of the paper, the sweep's S = 5, 10, 30; of these dsrl, nsr_rl_warmup and the sweep are continued
+    jobs = plan(models=1, seeds=5, methods=11, continued=5)
     assert planned_jobs(checkout) == jobs | {"pretrain_miniature_model": 5, "prepare_miniature_data": 5}
 
 
 def test_smoke_plan(checkout):
-    jobs = plan(models=1, seeds=2, methods=14, continued=3)
+    jobs = plan(models=1, seeds=2, methods=9, continued=3)
     jobs |= {"pretrain_miniature_model": 2, "prepare_miniature_data": 5}
     assert planned_jobs(checkout, "--config", "scale=smoke") == jobs
 
 
 def test_paper_plan(checkout):
     # sweep S = 5, 10, 15, 25, 30, 50; train file and six benchmarks; the hub's model serves every seed
-    jobs = plan(models=2, seeds=3, methods=19, continued=8)
-    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7}
+    jobs = plan(models=2, seeds=3, methods=14, continued=8)
+    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "release_checkpoints": 2 * 3 * 14}
     # GPQA-Diamond, MMLU-Pro and BBH; HumanEval runs generated code and is left out, which the plan says
-    jobs |= {"download_ood": 3, "evaluate_ood": 2 * 3 * 20}
+    jobs |= {"download_ood": 3, "evaluate_ood": 2 * 3 * 15}
     assert "model writes: humaneval." in snakemake(checkout, "-n", "--quiet", "--config", "scale=paper").stdout
     assert planned_jobs(checkout, "--config", "scale=paper") == jobs
 
 
 def test_the_baselines_are_trained_and_only_ppo_gets_a_critic(checkout):
-    commands = snakemake(checkout, "-n", "--printshellcmds", "--config", "scale=smoke").stdout.splitlines()
+    commands = snakemake(checkout, "-n", "baselines", "--config", "scale=smoke").stdout.splitlines()
     jobs = {line.split("--output ")[1].split()[0]: line for line in commands if "/train_policy.py --settings" in line}
     folder = "results/smoke/miniature"
     baselines = {"ppo", "reinforce_pp", "rloo", "w_reinforce", "nsr_decomposed"}
-    assert {f"{folder}/{name}/seed{seed}" for name in baselines for seed in (1, 2)} < set(jobs)
+    others = {"grpo", "nsr_prerl", "dsrl"}
+    assert {f"{folder}/{name}/seed{seed}" for name in baselines | others for seed in (1, 2)} == set(jobs)
     assert {path for path, line in jobs.items() if '"critic"' in line} == {f"{folder}/ppo/seed{s}" for s in (1, 2)}
     assert '"positive_advantage_weight": 0.1' in jobs[f"{folder}/w_reinforce/seed1"]
 
@@ -75,6 +75,7 @@ def test_pilot_plan(checkout):
     # the paper's methods without the baselines, the sweep's S = 20; dsrl, nsr_rl_warmup and the sweep are continued
     jobs = plan(models=2, seeds=2, methods=9, continued=3)
     jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "download_ood": 1, "evaluate_ood": 2 * 2 * 10}
+    jobs |= {"release_checkpoints": 2 * 2 * 9}
     assert planned_jobs(checkout, "--config", "scale=pilot") == jobs
 
 
@@ -90,9 +91,9 @@ def test_a_dry_run_names_engine_resources_and_environment_of_every_job(checkout)
         assert {"cpus", "engine", "environment"} <= set(job), job
         assert job["environment"] == "driver" or (checkout / job["environment"]).is_file()
         assert (job["engine"] == "none") == ("gpu" not in job)
-    training = next(job for job in jobs if job["rule"] == "train_policy")
-    assert {key: training[key] for key in ("engine", "gpu", "cpus", "mem_mb", "runtime")} == {
-        "engine": "vllm", "gpu": "8", "cpus": "64", "mem_mb": "900000", "runtime": "7200"
+    training = [job for job in jobs if job["rule"] == "train_policy"]
+    assert {tuple(job[key] for key in ("engine", "gpu", "cpus", "mem_mb", "runtime")) for job in training} == {
+        ("vllm", "4", "32", "450000", "7200")  # `gpu: auto`: of each GPU 8 cores and 112.5 GB
     }  # fmt: skip
 
 
@@ -121,7 +122,7 @@ def test_the_state_of_samples_lies_outside_the_trainers(checkout):
         script: {re.search(r"--state (\S+)", line)[1] for line in commands if f"/{script}.py --settings" in line}
         for script in ("train_policy", "generate_samples")
     }
-    assert len(states["train_policy"]) == 28 and len(states["generate_samples"]) == 30
+    assert len(states["train_policy"]) == 18 and len(states["generate_samples"]) == 20
     assert not any(s.startswith(t) for s in states["generate_samples"] for t in states["train_policy"])
 
 
@@ -135,7 +136,31 @@ def test_each_target_has_its_name(checkout, target):
 def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
-    assert "scale: 'huge' is not one of miniature, paper, pilot, smoke" in result.stdout
+    assert "scale: 'huge' is not one of evening, miniature, paper, pilot, quick, smoke" in result.stdout
+
+
+def test_a_scale_without_baselines_says_so(checkout):
+    result = snakemake(checkout, "-n", "baselines", "--config", "scale=pilot")
+    assert result.returncode == 1
+    assert "scale pilot has no baselines: give a method `baseline: true`" in result.stdout
+
+
+def test_baselines_at_a_scale_that_keeps_no_checkpoints(tmp_path):
+    """To their end: the table, checkpoints and state of the baselines removed, and nothing left to do."""
+    folder = copy_checkout(tmp_path / "workflow")
+    (folder / "few.yaml").write_text("scales: {smoke: {seeds: [1], training: {keep_checkpoints: false}}}\n")
+    few = ("--configfile", "few.yaml", "--config", "scale=smoke")
+    result = snakemake(folder, "baselines", "--cores", "2", *few)
+    assert result.returncode == 0, result.stdout
+    table = (folder / "results/smoke/tables/table_baselines.md").read_text()
+    for name in ("Base", "GRPO", "NSR-PreRL", "DSRL", "PPO", "REINFORCE++", "RLOO", "W-REINFORCE", "NSR (RLVR-Dec"):
+        assert f"| miniature | {name}" in table
+    assert table.endswith("Its numbers mean nothing.\n")
+    checkpoints = {path.name for path in (folder / "results/smoke/miniature/ppo/seed1/checkpoints").iterdir()}
+    assert checkpoints == {"manifest.json", "released.json"}
+    state = {path.name for path in (folder / "results/smoke/state/miniature/ppo/seed1").iterdir()}
+    assert state == {"lock", "progress.json"}
+    assert planned_jobs(folder, "baselines", *few) == {}
 
 
 @pytest.mark.parametrize("command", ["false; true", "false | true", "echo $NO_SUCH_VARIABLE"])
@@ -208,7 +233,7 @@ class TestReruns:
     def test_an_edit_of_the_objective_reruns_training(self, smoke_run, edit):
         edit("workflow_scripts/prerl/objectives/advantages.py", "import torch", "# a comment\nimport torch")
         jobs = self.jobs(smoke_run)
-        assert jobs["train_policy"] == 28
+        assert jobs["train_policy"] == 18
         assert jobs["reincarnate_policy"] == 6 and jobs["table_claims"] == 1
         assert not {"pretrain_miniature_model", "sample_rollouts", "measure_gradient_alignment"} & set(jobs)
 
@@ -224,7 +249,7 @@ class TestReruns:
     def test_an_edit_of_the_counter_samples_nothing(self, smoke_run, edit):
         edit("workflow_scripts/count_thoughts.py", "import", "# a comment\nimport")
         jobs = self.jobs(smoke_run)
-        assert jobs["count_thoughts"] == 30 and "generate_samples" not in jobs and "train_policy" not in jobs
+        assert jobs["count_thoughts"] == 20 and "generate_samples" not in jobs and "train_policy" not in jobs
 
     def test_one_methods_setting_reruns_that_method_alone(self, smoke_run, edit):
         old = "phases: [{space: pretrain, samples: positive, updates: rest}]"
@@ -240,7 +265,7 @@ class TestReruns:
             "scales/miniature.yaml", old, "    chain5: {role: main, generated: {operations: [5], questions: 6}}\n" + old
         )
         jobs = self.jobs(smoke_run)
-        assert jobs["prepare_miniature_data"] == 1 and jobs["generate_samples"] == 30
+        assert jobs["prepare_miniature_data"] == 1 and jobs["generate_samples"] == 20
         assert not {"train_policy", "pretrain_miniature_model", "sample_rollouts"} & set(jobs)
 
     def test_the_second_phase_of_dsrl_leaves_its_parent(self, smoke_run, edit):
@@ -251,7 +276,7 @@ class TestReruns:
     def test_more_samples_train_nothing(self, smoke_run, edit):
         edit("scales/smoke.yaml", "evaluation: {samples_per_question: 2,", "evaluation: {samples_per_question: 3,")
         jobs = self.jobs(smoke_run)
-        assert jobs["generate_samples"] == 30 and "train_policy" not in jobs
+        assert jobs["generate_samples"] == 20 and "train_policy" not in jobs
 
     def test_a_seed_more_trains_that_seed(self, smoke_run, edit):
         edit("scales/smoke.yaml", "seeds: [1, 2]\n", "seeds: [1, 2, 3]\n")

@@ -104,7 +104,7 @@ def test_disk(free_gib, state, tmp_path, monkeypatch):
     left = [PlannedJob("download_model", {"model": model}) for model in ("qwen3-4b", "qwen3-8b")]  # 7.5 + 15.3 GiB
     block = planned_block([str(ROOT / "config.yaml")], "paper", left)
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=free_gib * GIB))
-    ((found, said),) = preflight.check_disk(left, block, tmp_path / "results/paper")
+    ((found, said),) = preflight.check_disk(left, block, tmp_path / "results/paper", 8, 1)
     assert found == state and said.startswith(
         f"{tmp_path} has {free_gib} GiB free, the remaining jobs write about 23 GiB"
     )
@@ -170,7 +170,7 @@ def test_a_model_that_does_not_fit_is_a_fault(block, said, results, capsys):
 
 def test_memory_is_planned_with_the_gpus_of_the_command(capsys):
     def verdict(gpus):
-        jobs = [PlannedJob("train_policy", {"model": "qwen3-8b"}, {"gpu": gpus})]
+        jobs = [PlannedJob("train_policy", {"model": "qwen3-8b", "method": "grpo"}, {"gpu": gpus})]
         block = planned_block([str(ROOT / "config.yaml")], "paper", jobs)
         return preflight.report("GPU memory", lambda: preflight.check_memory_plan(block))
 

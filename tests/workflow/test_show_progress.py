@@ -1,7 +1,10 @@
 """The line of progress of `make miniature`: what it counts, what it passes on."""
 
+import contextlib
 import json
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -45,18 +48,24 @@ def test_plan_of_a_dry_run():
 
 def test_plan_of_the_real_dry_run(checkout):
     plan = show_progress.read_plan(snakemake(checkout, "-n", "--config", "scale=smoke").stdout, block("smoke"))
-    assert plan.jobs["train_policy"] == len(plan.runs) == 28
+    assert plan.jobs["train_policy"] == len(plan.runs) == 18
     assert plan.jobs["all"] == 1
 
 
 def test_updates_are_those_of_the_runs_own_phase_and_of_this_time(tmp_path):
     run = ("miniature", "dsrl", "11")
-    assert show_progress.updates_done(tmp_path, run, since=0) == 0
+    assert show_progress.updates_done(show_progress.progress_of(tmp_path, run, since=0)) == 0
     folder = tmp_path / "miniature/dsrl/seed11"
     folder.mkdir(parents=True)
-    (folder / "progress.json").write_text(json.dumps({"update": 25, "first_update": 21, "updates": 60}))
-    assert show_progress.updates_done(tmp_path, run, since=time.time() - 60) == 5
-    assert show_progress.updates_done(tmp_path, run, since=time.time() + 60) == 0
+    progress = {"update": 25, "first_update": 21, "updates": 60, "reward": 0.375}
+    (folder / "progress.json").write_text(json.dumps(progress))
+    found = show_progress.progress_of(tmp_path, run, since=time.time() - 60)
+    assert show_progress.updates_done(found) == 5
+    assert show_progress.progress_of(tmp_path, run, since=time.time() + 60) is None
+    wildcards = {"model": "miniature", "method": "dsrl", "seed": "11"}
+    assert show_progress.name_of("train_policy", wildcards, found) == (
+        "train_policy dsrl seed 11, update 25 of 60, reward 0.38"
+    )
 
 
 def test_line():
@@ -80,8 +89,77 @@ def test_errors_are_shown_and_routine_is_not(tmp_path, capsys):
     )
     output = show_progress.Output(log)
     output.follow()
-    assert output.finished == Counter(train_policy=1)
+    assert output.finished == Counter(train_policy=1) and output.last == "train_policy"
     assert capsys.readouterr().err == "Error in rule grade_samples:\n    log: x\nLogfile x:\nKeyError: 'a'\n"
+
+
+STARTED = """
+rule train_policy:
+    input: x
+    jobid: 4
+    reason: Missing output files: y
+    wildcards: model=miniature, method=grpo, seed=1
+Shell command: python
+localrule prepare_miniature_data:
+    jobid: 7
+    wildcards: set=train
+"""
+
+
+def test_what_runs_now_and_what_ended_last(tmp_path, capsys):
+    log = tmp_path / "log"
+    log.write_text(STARTED)
+    output = show_progress.Output(log)
+    output.follow()
+    plan = show_progress.Plan(Counter(train_policy=2), {"train_policy": 60.0}, [("miniature", "grpo", "1")], 6)
+    display = show_progress.Display(plan, tmp_path, time.time() - 60)
+    display.show(output)
+    line = "jobs 0/2 · updates 0/6 · 1 min gone · now train_policy grpo seed 1; prepare_miniature_data train\n"
+    assert capsys.readouterr().out == line
+    display.show(output)
+    assert capsys.readouterr().out == ""  # a line every 20 seconds
+    with log.open("a") as stream:
+        stream.write("Finished jobid: 4 (Rule: train_policy)\n")
+    output.follow()
+    assert list(output.running) == ["7"] and output.last == "train_policy grpo seed 1"
+    display.end()
+
+
+TERMINAL = """
+import sys, time, show_progress
+from collections import Counter
+from pathlib import Path
+log = Path(sys.argv[1])
+output = show_progress.Output(log)
+output.follow()
+plan = show_progress.Plan(Counter(train_policy=1), {"train_policy": 60.0}, [("miniature", "grpo", "1")], 4)
+display = show_progress.Display(plan, log.parent, time.time() - 60)
+display.show(output)
+display.end()
+"""
+
+
+def test_a_terminal_has_bars(tmp_path):
+    """All work and the running jobs, each with its share: two of four updates are done."""
+    (tmp_path / "log").write_text(STARTED)
+    folder = tmp_path / "miniature/grpo/seed1"
+    folder.mkdir(parents=True)
+    (folder / "progress.json").write_text(json.dumps({"update": 2, "first_update": 1, "updates": 4, "reward": 0.5}))
+    main, side = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-c", TERMINAL, tmp_path / "log"],
+        env=environment() | {"PYTHONPATH": str(ROOT / "workflow_scripts"), "TERM": "xterm", "COLUMNS": "160"},
+        stdout=side, check=True,
+    )  # fmt: skip
+    os.close(side)
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while part := os.read(main, 4096):
+            shown += part
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    lines = [line for line in text.splitlines() if "%" in line]
+    assert any(re.search(r"updates 2/4 · 1 min gone, about 1 min left .*50%", line) for line in lines), text
+    assert any(re.search(r"train_policy grpo seed 1, update 2 of 4, reward 0.50 .*50%", line) for line in lines), text
 
 
 FAKE = """#!/bin/sh

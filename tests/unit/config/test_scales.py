@@ -27,6 +27,14 @@ def test_scales_are_accepted(scale):
     }  # fmt: skip
 
 
+def test_a_scale_leaves_out_a_method_that_its_parent_changes():
+    """`nsr_rl_warmup: null` in evening: pilot has a change of it, config.yaml the method."""
+    assert set(resolve_methods(block_of("evening"))) == {"grpo", "nsr_prerl", "dsrl"}
+    assert set(resolve_methods(block_of("quick"))) - {"grpo", "nsr_prerl", "dsrl"} == {
+        "ppo", "reinforce_pp", "rloo", "w_reinforce", "nsr_decomposed"
+    }  # fmt: skip
+
+
 def test_one_nsr_prerl_run_serves_dsrl_and_the_sweep():
     block = block_of("miniature", in_scale(training={"total_updates": 60}, warmup_sweep={"lengths": [10, 20, 30]}))
     methods = resolve_methods(block)

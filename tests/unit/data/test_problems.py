@@ -194,6 +194,19 @@ def test_copies_with_another_answer(tmp_path):
     assert "row 47: the same problem as an earlier one, but its answer is '7', not '3'" in message
 
 
+def test_problems_of_some_levels_keep_their_ids(prepared, tmp_path):
+    file, levels = DATA / FILES["train"]["name"], ["Level 1", "Level 2", "Level 3"]
+    prepare("train", file, tmp_path / "easy.parquet", levels=levels, questions=3504)
+    easy = read_problems(tmp_path / "easy.parquet").to_pylist()
+    assert easy == [row for row in prepared["train"].to_pylist() if row["level"] in levels]
+    with pytest.raises(
+        UserError, match=r"3504 different problems of levels Level 1, Level 2, Level 3 \(its levels: Lev"
+    ):
+        prepare("train", file, tmp_path / "easy.parquet", levels=levels, questions=7500)
+    with pytest.raises(UserError, match=r"0 different problems of levels Level 1 \(its levels: none\)"):
+        prepare("amc23", DATA / FILES["amc23"]["name"], tmp_path / "easy.parquet", levels=["Level 1"])
+
+
 def test_another_number_of_problems(tmp_path):
     file = DATA / "amc2023_20times.parquet"
     message = refusal(tmp_path, "amc23", file, questions=41)

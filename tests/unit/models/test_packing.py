@@ -9,18 +9,24 @@ from transformers import Qwen3ForCausalLM
 import prerl.models.packing
 from prerl.config.rollouts import SamplingSettings
 from prerl.core.errors import UserError
+from prerl.models.batching import prompt_groups
 from prerl.models.logprobs import response_logprobs, token_statistics
-from prerl.models.packing import pack_rows, packed_attention, packs_rows
+from prerl.models.packing import PackedLayout, pack_rows, packed_attention, packed_layout, packs_rows
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from tiny import EOS, flat_gradient, naive_logprobs, random_ids, tiny_model
 
-SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (20, 4), (1, 1)]
+SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (3, 2), (20, 4), (1, 1)]
+"""Tokens of context and response; the two rows of three context tokens have the same, and two more follow below."""
 
 
 @pytest.fixture(scope="module")
 def rows():
+    """Rows alone, rows that share a prompt, the longest and the shortest of them with one token to answer."""
     generator = torch.Generator().manual_seed(1)
-    return tuple([random_ids(generator, shape[part]) for shape in SHAPES] for part in (0, 1))
+    contexts, responses = ([random_ids(generator, shape[part]) for shape in SHAPES] for part in (0, 1))
+    contexts[4] = contexts[3]
+    contexts += [contexts[5]] * 3  # not a neighbour of the first row with this context
+    return contexts, responses + [random_ids(generator, length) for length in (6, 1, 9)]
 
 
 def packed_model(checkpointing: bool = False) -> Qwen3ForCausalLM:
@@ -58,11 +64,30 @@ def test_no_row_sees_another_and_nothing_is_padded(rows):
         before = response_logprobs(model, contexts, responses)
         others = [*contexts[:2], [9] * len(contexts[2]), *contexts[3:]]
         after = response_logprobs(model, others, responses)
-    assert set(shapes) == {(1, sum(c + r - 1 for c, r in SHAPES))}
+    stretches = [5 + 6, 1 + 2, 12, 3 + 10 + 1, 20 + 3, 1, 20 + 5 + 0 + 8]
+    assert set(shapes) == {(1, sum(stretches))}
     third = slice(7 + 3, 7 + 3 + 1)
     assert not torch.equal(before[third], after[third])
     before[third] = after[third]
     assert torch.equal(before, after)
+
+
+def test_samples_of_one_prompt_do_not_see_each_other(rows):
+    model = packed_model()
+    contexts, responses = rows
+    with torch.no_grad():
+        before = response_logprobs(model, contexts, responses)
+        after = response_logprobs(model, contexts, [*responses[:-1], [9] * 9])
+    assert torch.equal(before[:-9], after[:-9]) and not torch.equal(before[-9:], after[-9:])
+
+
+def test_long_answers_take_their_prompt_along(rows, monkeypatch):
+    monkeypatch.setattr(prerl.models.packing, "LONGEST_SHARING", 8)
+    ids, _, layout = packed_layout(*rows, torch.device("cpu"))
+    assert layout.begin == [28, 23, 20, 13, 12, 11, 4, 3, 1] and layout.continue_ == [(2, 5)]
+    assert len(ids) == sum(layout.begin) + 5
+    expected = response_logprobs(tiny_model(), *rows)
+    torch.testing.assert_close(response_logprobs(packed_model(), *rows), expected, atol=1e-5, rtol=0)
 
 
 def reference(query, key, value, starts_q, starts_k, longest_q, longest_k, **options):
@@ -70,19 +95,26 @@ def reference(query, key, value, starts_q, starts_k, longest_q, longest_k, **opt
     inspect.signature(prerl.models.packing.varlen_attn.real).bind(
         query, key, value, starts_q, starts_k, longest_q, longest_k, **options
     )
-    assert options["window_size"] == (-1, 0) and starts_q is starts_k and starts_q.dtype == torch.int32
-    assert longest_q == longest_k == int(starts_q.diff().max()) and query.shape[0] == starts_q[-1]
+    assert options["window_size"] == (-1, 0) and starts_q.dtype == starts_k.dtype == torch.int32
+    assert longest_q == int(starts_q.diff().max()) and query.shape[0] == starts_q[-1]
+    assert longest_k == int(starts_k.diff().max()) and key.shape[0] == starts_k[-1]
     repeats = query.shape[1] // key.shape[1]
     assert options["enable_gqa"] is (repeats > 1)
     key, value = (states.repeat_interleave(repeats, dim=1) for states in (key, value))
-    row_T = torch.bucketize(torch.arange(len(query)), starts_q[1:], right=True)
-    visible = (row_T[:, None] == row_T) & (torch.arange(len(query))[:, None] >= torch.arange(len(query)))
-    scores = torch.einsum("qhd,khd->hqk", query, key) * options["scale"]
-    return torch.einsum("hqk,khd->qhd", scores.masked_fill(~visible, -torch.inf).softmax(-1), value)
+    output = []
+    for row in range(len(starts_q) - 1):
+        q, k, v = (
+            states[starts[row] : starts[row + 1]]
+            for states, starts in ((query, starts_q), (key, starts_k), (value, starts_k))
+        )
+        hidden = torch.ones(len(q), len(k), dtype=torch.bool).triu(len(k) - len(q) + 1)  # the last two are beside
+        scores = torch.einsum("qhd,khd->hqk", q, k) * options["scale"]
+        output.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, -torch.inf).softmax(-1), v))
+    return torch.cat(output)
 
 
 def test_the_flash_kernel_is_given_the_same_attention(rows, monkeypatch):
-    """Its place is taken by a reference on the CPU: heads, rows, scale and mask are those of the row-by-row path."""
+    """Its place is taken by a reference on the CPU: heads, rows, scale and mask are those of the padded path."""
     expected = response_logprobs(packed_model(), *rows)
     reference.real = prerl.models.packing.varlen_attn
     monkeypatch.setattr(prerl.models.packing, "varlen_attn", reference)
@@ -100,7 +132,7 @@ def test_heads_are_repeated_for_a_kernel_that_knows_no_groups(rows, monkeypatch)
         return attention(query, key, value, **options)
 
     attention = torch.nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    monkeypatch.setattr(prerl.models.packing, "scaled_dot_product_attention", spy)
     assert torch.equal(response_logprobs(packed_model(), *rows), expected) and set(heads) == {(4, 2, 2)}
     heads.clear()
     monkeypatch.setattr(prerl.models.packing, "knows_grouped_heads", lambda query: False)
@@ -118,7 +150,18 @@ def test_a_packing_model_still_samples_as_any_other():
 
 
 def test_sliding_windows_are_refused():
-    starts = torch.tensor([0, 2], dtype=torch.int32)
+    layout = PackedLayout([2], [], torch.device("cpu"))
     states = torch.zeros(1, 2, 2, 4)
     with pytest.raises(UserError, match="training.pack_rows: true .* sliding windows: set false"):
-        packed_attention(torch.nn.Module(), states, states, states, None, starts, 2, sliding_window=4)
+        packed_attention(torch.nn.Module(), states, states, states, None, layout, sliding_window=4)
+
+
+def test_groups_of_one_prompt_stay_together_as_far_as_they_fit():
+    contexts = [[1, 2]] * 3 + [[5]] * 2 + [[1, 2]] + [[8, 9, 10]] * 2
+    responses = [[3], [4, 5], [6, 7, 8], [1, 1], [], [4], [1, 2], [3, 4, 5, 6]]
+    rows = [0, 1, 2, 3, 5, 6, 7]
+    groups, tokens = prompt_groups(contexts, responses, rows, 100)
+    assert groups == [[0, 1, 2], [3], [5], [6, 7]] and tokens == [2 + 0 + 1 + 2, 2, 2, 3 + 1 + 3]
+    groups, tokens = prompt_groups(contexts, responses, rows, 4)
+    assert groups == [[2], [0, 1], [3], [5], [7], [6]] and tokens == [4, 3, 2, 2, 6, 4]
+    assert prompt_groups(contexts, responses, [], 4) == ([], [])

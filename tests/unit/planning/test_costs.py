@@ -8,6 +8,7 @@ from prerl.config.methods import resolve_methods
 from prerl.config.scales import read_config, read_files
 from prerl.core.constants import BASE
 from prerl.planning.costs import JobCost, job_cost, stage_costs
+from prerl.planning.gpus import choose_gpus
 
 ROOT = Path(__file__).parents[3]
 
@@ -15,7 +16,8 @@ ROOT = Path(__file__).parents[3]
 def scale(name):
     config = read_files() | {"scale": name}
     block = read_config(config)
-    return block, resolve_methods(block)
+    methods = resolve_methods(block)
+    return choose_gpus(block, methods), methods
 
 
 # Mean seconds of a job in the run of results/reference/miniature: two jobs at a time, eleven methods and the base.
@@ -46,11 +48,21 @@ def test_gpu_hours_are_gpus_times_hours():
     assert JobCost(gpus=8, wall_s=1800, disk_gib=0).gpu_hours == 4
 
 
-def test_a_checkpoint_takes_twelve_bytes_a_parameter():
-    # nsr_prerl of the paper keeps 9 updates, and its state holds the newest that is not among them: 10 x 12 bytes
-    cost = job_cost("train_policy", {"model": "qwen3-4b", "method": "nsr_prerl", "seed": "1"}, *scale("paper"))
-    assert cost.disk_gib == pytest.approx(120 * 4_022_468_096 / 2**30)
-    assert cost.gpus == 8
+def test_a_checkpoint_takes_twelve_bytes_a_parameter_with_moments_and_four_without():
+    # nsr_prerl of the paper keeps 9 updates, of which 7 are continued; its state holds two whole ones while it runs
+    run = {"model": "qwen3-4b", "method": "nsr_prerl", "seed": "1"}
+    block, methods = scale("paper")
+    cost = job_cost("train_policy", run, block, methods)
+    assert cost.disk_gib == pytest.approx((9 * 4 + 7 * 8) * 4_022_468_096 / 2**30)
+    assert cost.running_gib == pytest.approx(24 * 4_022_468_096 / 2**30)
+    released = job_cost("release_checkpoints", run, block, methods)
+    samples = job_cost("generate_samples", run, block, methods)
+    assert cost.disk_gib + samples.disk_gib + released.disk_gib == pytest.approx(
+        samples.disk_gib / 2
+    )  # the answers stay
+    kept = {**block, "training": block["training"] | {"keep_checkpoints": True}}
+    # 9 whole ones, and the newest that is not among them
+    assert job_cost("train_policy", run, kept, methods).disk_gib == pytest.approx(120 * 4_022_468_096 / 2**30)
 
 
 def test_the_pilot_takes_about_a_gpu_day():

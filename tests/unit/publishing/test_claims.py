@@ -10,7 +10,7 @@ import pytest
 
 import synthetic
 from prerl.evaluation import results
-from prerl.publishing import claims
+from prerl.publishing import claims, tables
 from prerl.publishing.claims import CLAIMS, COLUMNS, Claim, Evidence, Scalar, claim_row, covers, first_reach, verdict
 
 CONTRACT = Path(__file__).parents[3] / "docs" / "claims.md"
@@ -194,7 +194,7 @@ def test_interval_is_t_over_seeds_and_ratios_are_reported_as_ratios(study):
     assert (row["ours"], row["ci_low"], row["ci_high"]) == pytest.approx((0.42, 0.42 - half, 0.42 + half))
     assert (row["verdict"], row["covers_paper"], row["seeds"]) == ("agrees", "no", 5)
     values = pd.Series([0.0, 1.0, 2.0, 3.0, 4.0], synthetic.SEEDS)
-    spread = Claim("nsr_long", lambda _: Scalar(values, 1), ">", 1, is_ratio=True)
+    spread = Claim("nsr_long", lambda _: Scalar(values, 1), ">", 1, (), "curves", is_ratio=True)
     row, _, _ = claim_row(spread, study)
     assert math.log(row["ours"]) == pytest.approx(2.0)
     assert math.log(row["ci_low"]) == pytest.approx(2.0 - 2.7764451 * math.sqrt(2.5 / 5))
@@ -253,7 +253,7 @@ def test_a_configured_method_without_its_answers_is_an_error():
 
 
 def test_a_value_that_is_not_finite_is_an_error(study):
-    broken = Claim("solved", lambda _: Scalar(pd.Series(math.nan, synthetic.SEEDS), 1), ">", 0)
+    broken = Claim("solved", lambda _: Scalar(pd.Series(math.nan, synthetic.SEEDS), 1), ">", 0, (), "curves")
     with pytest.raises(ValueError, match="not finite"):
         claim_row(broken, study)
 
@@ -273,3 +273,27 @@ def test_the_contract_and_the_code_agree():
         assert (claim.stated.number is None) == paper.startswith(("none known", "not comparable"))
         if claim.stated.number is not None:
             assert float(re.search(r"[\d.]+", paper)[0]) == claim.stated.number
+
+
+def test_a_scale_without_verdicts_has_values_and_none():
+    study = evidence()
+    study.settings["verdicts"] = False
+    rows = {row.row["claim"]: row.row for row in claims.claim_rows(study)}
+    assert rows["main_4b"]["ours"] == pytest.approx(-0.25)
+    assert {row["verdict"] for row in rows.values()} == {"none at this scale", "not tested"}
+    assert {row["covers_paper"] for row in rows.values()} == {""}
+
+
+def test_a_method_that_trained_on_no_row_tests_no_claim():
+    study = evidence()
+    curves = study.curves["miniature"]
+    chosen = (curves["method"] == "nsr_prerl") & (curves["name"] == "rows_trained") & (curves["seed"] == 12)
+    curves.loc[chosen, "value"] = 0.0
+    table, reasons = claims_table(study)
+    about = {"transitions", "reflections", "nsr_fast", "nsr_long", "solved"}
+    said = "nothing was trained: nsr_prerl had no row in its loss, seeds 12"
+    assert {claim for claim, reason in reasons.items() if reason == said} == about
+    assert set(table[table["claim"].isin(about)]["verdict"]) == {"not tested"}
+    assert tables.untrained_notes(study.curves, study.settings)[0].startswith(
+        "Nothing was trained by NSR-PreRL from miniature, seeds 12: "
+    )

@@ -30,8 +30,8 @@ FIGURES = {
     "figure_efficiency": ["curves"],
 }
 TABLES = {
-    "table_main": ["questions", "contrasts"],
-    "table_warmup_space": ["questions", "contrasts"],
+    "table_main": ["questions", "contrasts", "curves"],
+    "table_warmup_space": ["questions", "contrasts", "curves"],
     "table_ood": ["ood", "contrasts"],
     "table_claims": ["questions", "scores", "curves", "ood", "alignment"],
 }

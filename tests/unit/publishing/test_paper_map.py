@@ -17,7 +17,9 @@ LIBRARY = ROOT / "workflow_scripts/prerl"
 PAGE = (ROOT / "docs/paper_map.md").read_text(encoding="utf-8")
 RULES = "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "rules").glob("*.smk")))
 TARGETS = set(re.findall(r'"((?:figure|table)_\w+)": \{', RULES))
-RULE_NAMES = set(re.findall(r"^ *rule (\w+):", RULES, re.M)) | TARGETS
+RULE_NAMES = (
+    TARGETS | set(re.findall(r"^ *rule (\w+):", RULES, re.M)) | set(re.findall(r'"(aggregate_\w+)": \(', RULES))
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("results/**/*.md"))]
 PAGES += [page for page in sorted(ROOT.glob("*.md")) if page.name != "README.md"]
 

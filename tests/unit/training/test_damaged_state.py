@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from prerl.core.files import remove_folder
 from prerl.models import checkpoints
 from prerl.models.checkpoints import verify
 from tiny_training import PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
@@ -128,3 +129,35 @@ def test_a_checkpoint_pushes_out_its_predecessors_and_never_later_ones(shop):
         trainer.state.save(update, trainer.learner, trainer.accelerator)
         stand.append(sorted(int(path.name[6:]) for path in trainer.state.checkpoint(1).parent.glob("update*")))
     assert stand == [[1], [1, 2], [2, 5], [5, 6], [3], [3, 4]]
+
+
+def test_without_kept_checkpoints_only_published_moments_stay_and_a_kill_costs_nothing(shop):
+    """Moments of update 2, which no phase continues from, go once a later checkpoint but one stands."""
+    changed = {"checkpoint_every": 1, "keep_checkpoints": False}
+    kept = {"kept_updates": [2, 4, 6], "optimizer_updates": [4]}
+    expected = shop.run("all_kept", job(training=changed | {"keep_checkpoints": True}, **kept))
+    trainer = shop.trainer("few_kept", job(training=changed, **kept))
+    assert trainer.run(shop.folder / "few_kept/output", lambda: trainer.update == 5) is False
+    state = trainer.state
+    held = {
+        int(folder.name[6:]): (folder / "optimizer.safetensors").is_file()
+        for folder in state.checkpoint(1).parent.glob("update*")
+    }
+    assert held == {2: False, 4: True, 5: True}
+    output = shop.run("few_kept", job(training=changed, **kept))
+    for update in (2, 4, 6):
+        folders = [run / f"checkpoints/update{update:06d}" for run in (expected, output)]
+        names = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+        assert names[0] == names[1] and ("optimizer.safetensors" in names[0]) is (update == 4)
+        assert all((folders[0] / name).read_bytes() == (folders[1] / name).read_bytes() for name in names[0])
+
+
+def test_a_checkpoint_without_moments_is_no_point_to_resume_from(shop):
+    settings = job(
+        training={"checkpoint_every": 1, "keep_checkpoints": False}, kept_updates=[2, 6], optimizer_updates=[]
+    )
+    trainer = shop.trainer("stripped", settings)
+    trainer.run(shop.folder / "stripped/output", lambda: trainer.update == 4)
+    for update in (3, 4):
+        remove_folder(trainer.state.checkpoint(update))
+    assert shop.trainer("stripped", settings).update == 0

@@ -294,7 +294,8 @@ def test_published_checkpoints_are_transformers_folders_and_the_manifest_names_t
         model = AutoModelForCausalLM.from_pretrained(folder)
         assert model(input_ids=torch.tensor([[PREFIX]])).logits.isfinite().all()
     progress = json.loads((shop.folder / "published/state/progress.json").read_text())
-    assert progress == {"update": 6, "first_update": 1, "updates": 6}
+    reward = metrics(output)[-1]["reward_mean"]
+    assert progress == {"update": 6, "first_update": 1, "updates": 6, "reward": reward}
 
 
 def test_a_metric_without_any_value_is_a_column_of_floats():

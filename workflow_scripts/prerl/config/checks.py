@@ -31,7 +31,7 @@ def check_scale(block: Mapping) -> None:
             "rollouts.samples_per_prompt: a group of 1 has no spread, so its advantage is always 0; use 2 or more"
         )
     faults += (
-        _engine_faults(block["rollouts"])
+        _engine_faults(block["rollouts"], block["hardware"])
         + _size_faults(block)
         + _duplicate_faults(block["data"])
         + _length_faults(block)
@@ -47,11 +47,15 @@ def questions_of(problems: Mapping) -> int:
     return (problems["generated"] if "generated" in problems else problems["file"])["questions"]
 
 
-def _engine_faults(rollouts: Mapping) -> list[str]:
+def _engine_faults(rollouts: Mapping, hardware: Mapping) -> list[str]:
     """What vLLM needs and cannot do."""
     faults = []
     if rollouts["engine"] == "vllm" and "kv_cache_gib" not in rollouts:
         faults.append("rollouts.kv_cache_gib: missing; engine vllm needs the GiB of its key-value cache on each GPU")
+    if rollouts.get("kv_cache_gib") == "auto" and "gpu" not in hardware:
+        faults.append(
+            "rollouts.kv_cache_gib: auto is the rest of hardware.gpu.memory_gib, which is missing; give a number"
+        )
     if rollouts["engine"] == "vllm" and rollouts["temperature"] != 1 and rollouts["top_p"] != 1:
         faults.append(
             f"rollouts.temperature: {rollouts['temperature']} together with top_p: {rollouts['top_p']}; vLLM gives no "
@@ -87,6 +91,15 @@ def _gpu_faults(block: Mapping) -> list[str]:
     faults = []
     for rule, requested in block["resources"].items():
         nodes, gpu = requested.get("nodes", 1), requested.get("gpu", 0)
+        if gpu == "auto":
+            missing = [key for key in ("gpu", "gpus_per_node", "longest_job_h") if key not in block["hardware"]]
+            if missing:
+                faults.append(
+                    f"hardware.{missing[0]}: missing, but resources.{rule}.gpu is auto, which chooses by it; give it"
+                )
+            if nodes > 1:
+                faults.append(f"resources.{rule}.nodes: {nodes}; `gpu: auto` is for one node, give a number of GPUs")
+            continue
         if gpu and "gpu" not in block["hardware"]:
             faults.append(
                 f"hardware.gpu: missing, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"

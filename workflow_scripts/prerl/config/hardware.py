@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,14 +38,39 @@ class Hardware:
     """Empty for CPUs."""
 
     gpu: Gpu | None = key("the GPU", optional=True, source="8 GPUs a job (A), model not stated")
+    gpus_per_node: int | None = key("most GPUs that `gpu: auto` gives a job", COUNT, optional=True)
+    longest_job_h: float | None = key(
+        "longest job that `gpu: auto` plans, by formula", POSITIVE, optional=True, unit="h"
+    )
 
 
 @dataclass(frozen=True)
 class JobResources:
     """What the jobs of one rule request."""
 
-    threads: int | Literal["all"] = key("cores; `all`: those of the command, so that the job runs alone", COUNT)
-    gpu: int | None = key("GPUs, of all nodes together", COUNT, optional=True)
+    threads: int | Literal["all"] = key(
+        "cores; `all`: those of the command, so that the job runs alone; with `gpu: auto`, for each GPU", COUNT
+    )
+    gpu: int | Literal["auto"] | None = key(
+        "GPUs, of all nodes together; `auto`: for each model the number of least GPU-hours by formula whose memory "
+        "fits and whose longest job is within hardware.longest_job_h",
+        COUNT,
+        optional=True,
+    )
     nodes: int | None = key("nodes; only train_policy may have several", COUNT, optional=True)
-    mem_mb: int | None = key("host memory of a node", COUNT, optional=True, unit="MB")
+    mem_mb: int | None = key("host memory of a node; of a GPU with `gpu: auto`", COUNT, optional=True, unit="MB")
     runtime_min: int | None = key("time limit", COUNT, optional=True, unit="min")
+
+
+def gpus_of(block: Mapping, rule: str, model: str, critic: bool = False) -> int:
+    """GPUs of a rule's jobs with a model, and with PPO's critic or without; 0 on CPUs.
+
+    block: the scale's, after planning.gpus.choose_gpus.
+    """
+    requested = block["resources"].get(rule, {}).get("gpu", 0)
+    return requested[chosen_for(model, critic)] if isinstance(requested, Mapping) else requested
+
+
+def chosen_for(model: str, critic: bool) -> str:
+    """Key of a number that was chosen: PPO's critic doubles what training holds."""
+    return f"{model} with critic" if critic else model

@@ -69,6 +69,11 @@ class Method:
         return self.first_update - 1
 
     @property
+    def critic(self) -> bool:
+        """Whether its training job has PPO's critic."""
+        return self.phases[-1].settings.estimator == "gae"
+
+    @property
     def last_update(self) -> int:
         """Last update of the chain."""
         return self.phases[-1].last_update

@@ -45,6 +45,7 @@ class MethodEntry:
     """A method. First phases that it shares with another method are trained once."""
 
     phases: list[PhaseEntry] = key("in order; each continues from the one before")
+    baseline: bool | None = key("true: trained only for the target `baselines`; default false", optional=True)
     label: str | None = key("name in figures and tables; default: the method's name", optional=True)
     color: str | None = key("of its lines; default: grey", COLOR, optional=True)
     linestyle: str | None = key("of its lines; default: solid", LINESTYLE, optional=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prerl.config.key import COUNT, NAME, NOT_NEGATIVE, Limits, key
+from prerl.config.key import COUNT, NAME, NOT_NEGATIVE, TEXT, Limits, key
 
 SHA256 = Limits(pattern="^[0-9a-f]{64}$", remedy="give the 64 hex digits that sha256sum prints")
 HTTPS = Limits(pattern="^https://", remedy="give an address that begins with https://")
@@ -34,7 +34,8 @@ class ProblemFile:
     name: str = key("the file's name in a mirror", FILE_NAME)
     sha256: str = key("determines the file: changing url or mirror reruns nothing", SHA256)
     format: Literal["verl", "minerva", "olympiadbench"] = key("layout of the file")
-    questions: int = key("number of different problems in it, asserted", COUNT)
+    questions: int = key("number of different problems in it, of these levels, asserted", COUNT)
+    levels: list[str] | None = key("only problems of these levels, as the file names them", TEXT, optional=True)
 
 
 @dataclass(frozen=True)

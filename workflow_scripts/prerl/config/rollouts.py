@@ -20,7 +20,7 @@ class RolloutSettings:
     samples_per_prompt: int = key("answers to each prompt of an update, a group", COUNT, source="n_resp_per_prompt (A)")
     max_new_tokens: int = key("longest answer in training", COUNT, unit="tokens", source="max_response_length (A)")
     batch_rows: int = key("most answers decoded together; changes memory only", COUNT)
-    kv_cache_gib: float | None = key(
+    kv_cache_gib: float | Literal["auto"] | None = key(
         "vLLM's key-value cache on each GPU, released while the policy trains; changing it reruns nothing",
         POSITIVE,
         optional=True,

@@ -15,7 +15,7 @@ from prerl.config.evaluation import (
     WarmupSweep,
 )
 from prerl.config.hardware import RULES, Hardware, JobResources
-from prerl.config.key import NAME, NOT_NEGATIVE, key
+from prerl.config.key import NAME, NOT_NEGATIVE, TEXT, key
 from prerl.config.phases import MethodEntry
 from prerl.config.problems import DataSettings
 from prerl.config.prompt import PromptSettings
@@ -27,6 +27,8 @@ from prerl.config.training import CriticSettings, ObjectiveSettings, TrainingSet
 class Scale:
     """A scale: scales/{name}.yaml on top of `common`, or of another scale with `inherits: NAME`."""
 
+    reading: str | None = key("how to read this scale's numbers, below each table and at the end", TEXT, optional=True)
+    verdicts: bool = key("false: values without verdicts, where a run is too small to judge a claim by")
     seeds: list[int] = key("training seeds, each a separate run", NOT_NEGATIVE, unique=True)
     methods: dict[str, MethodEntry | None] | None = key(
         "this scale's changes of `methods`; null leaves a method out", names=NAME, optional=True, may_be_empty=True

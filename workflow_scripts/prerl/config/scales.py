@@ -56,6 +56,8 @@ def inherited_scales(scales: Mapping, common: Mapping) -> dict[str, dict]:
         changes = {key: value for key, value in scales[name].items() if key != "inherits"}
         parent = block(scales[name]["inherits"], (*asked_by, name)) if "inherits" in scales[name] else common
         merged = deep_merge(parent, changes)
+        if isinstance(changes.get("methods"), Mapping):  # null leaves out the method, not the parent's change of it
+            merged["methods"] = deep_merge(parent.get("methods", {}), changes["methods"], keep_nulls=True)
         for path in ("models", "data.benchmarks", "ood.tasks"):
             merged = _without_null_blocks(merged, path)
         return merged

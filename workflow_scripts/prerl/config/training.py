@@ -45,6 +45,10 @@ class UpdateSettings:
     clip_high: float = key("PPO's upper clip; inert, since the ratio is 1", NOT_NEGATIVE, source="0.2, GRPO's 0.28 (A)")
     token_mean: TokenMean = key("the mean over tokens in the loss")
     checkpoint_every: int = key("updates between resumable checkpoints", COUNT, unit="updates", source="save_freq (A)")
+    keep_checkpoints: bool = key(
+        "false: a run's checkpoints and state are removed once nothing reads them any more, and moments that no later "
+        "phase needs during the run; true: a longer run or a new evaluation later needs no new training"
+    )
     max_gap_nats: float = key(
         "mean |sampler - trainer| log-prob of a token; above it the run stops", POSITIVE, unit="nats"
     )
@@ -60,7 +64,10 @@ class UpdateSettings:
         "recompute each layer in the backward pass: less memory, same numbers",
         source="enable_gradient_checkpointing (A)",
     )
-    pack_rows: bool = key("rows in one sequence without padding; slower on a CPU", source="use_remove_padding (A)")
+    pack_rows: bool = key(
+        "rows in one sequence: no padding, and a prompt once for all its samples; not with sliding windows",
+        source="use_remove_padding (A)",
+    )
 
 
 @dataclass(frozen=True)

@@ -17,3 +17,6 @@ On a GPU a chunk must be so long that the sum of the head's gradient over chunks
 
 SHARD_ROWS = {"transformers": 4096, "vllm": 1024}
 """Samples in a shard of an evaluation: what an interruption can lose, and what a GPU takes at a time."""
+
+LONGEST_SHARING = 2048
+"""Tokens of a response above which its row gets a prompt of its own when packed: sharing one may need a mask."""

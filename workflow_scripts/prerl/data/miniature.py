@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 from prerl.config.base_models import CorpusSettings
 from prerl.core.errors import UserError
 from prerl.data.corpus import ALTERNATIVE, BLANK, OPERATORS, corpus_document
+from prerl.data.muon import Muon
 from prerl.models.batching import pack_micro_batches
 from prerl.models.logprobs import response_logprobs
 
@@ -100,7 +101,7 @@ def pretrain(
     known = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in known]
     optimizers = [
-        torch.optim.Muon(matrices, lr=muon_learning_rate, weight_decay=0.0),
+        Muon(matrices, lr=muon_learning_rate),
         torch.optim.AdamW(rest, lr=adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.99)),
     ]
     schedule = [

@@ -35,17 +35,21 @@ class ProblemFileError(UserError):
 
 @dataclass(frozen=True)
 class ProblemSet:
-    """A set's name, its file's format and public name, its number of problems, and the scale's system message."""
+    """A set's name, its file's format and public name, its number of problems, and the scale's system message.
+
+    levels: of the problems that are kept, None for all.
+    """
 
     set: str
     format: str
     name: str
     questions: int
     system: str | None
+    levels: list[str] | None = None
 
 
 def read_source(file: Path, wanted: ProblemSet) -> pa.Table:
-    """The distinct problems of `file` in order of first appearance, with ids like aime24-07.
+    """The distinct problems of `file` in order of first appearance, with ids like aime24-07, counted before `levels`.
 
     Raises ProblemFileError if the file is damaged or of another format, equal problems have different answers, or their
     number is not the configured one.
@@ -58,18 +62,22 @@ def read_source(file: Path, wanted: ProblemSet) -> pa.Table:
             raise ProblemFileError(
                 f"{where}: the same problem as an earlier one, but {_first_difference(known, problem)}; {FOREIGN}"
             )
-    if len(problems) != wanted.questions:
-        raise ProblemFileError(
-            f"{file}: {len(problems)} different problems, but {wanted.set} is configured with `questions: "
-            f"{wanted.questions}`; correct that number, or the file's address and sha256"
-        )
     digits = len(str(len(problems) - 1))
-    rows = [
+    chosen: list[dict] = [
         {"id": f"{wanted.set}-{number:0{digits}d}", **problem, "source": wanted.name}
         for number, problem in enumerate(problems.values())
+        if wanted.levels is None or problem["level"] in wanted.levels
     ]
+    if len(chosen) != wanted.questions:
+        levels = "" if wanted.levels is None else f" of levels {', '.join(wanted.levels)}"
+        named = sorted({problem["level"] for problem in problems.values()} - {""})
+        there = f" (its levels: {', '.join(named) or 'none'})" if wanted.levels else ""
+        raise ProblemFileError(
+            f"{file}: {len(chosen)} different problems{levels}{there}, but {wanted.set} is configured with `questions: "
+            f"{wanted.questions}`; correct that number, or the file's address and sha256"
+        )
     columns = OLYMPIADBENCH_COLUMNS if wanted.format == "olympiadbench" else COLUMNS
-    return pa.Table.from_pylist(rows, schema=pa.schema(columns))
+    return pa.Table.from_pylist(chosen, schema=pa.schema(columns))
 
 
 def _rows(file: Path, kind: str) -> Iterator[tuple[str, dict]]:

@@ -99,6 +99,12 @@ def curve(
     return table.reindex(columns=settings["seeds"]).astype(float)
 
 
+def untrained_seeds(curves: pd.DataFrame, settings: dict, method: str) -> list[int]:
+    """Seeds in which no update of the whole chain had a row in its loss: every group was all right or all wrong."""
+    rows = curve(curves, settings, method, "rows_trained").sum()
+    return [int(seed) for seed in rows.index[rows == 0]]
+
+
 def pass_at_k(scores: pd.DataFrame, settings: dict, method: str, update: int, benchmark: str) -> pd.DataFrame:
     """Rows of pass@K (Hendrycks) with a column `k`, every seed present. Raises ValueError if a seed is missing."""
     rows = scores[

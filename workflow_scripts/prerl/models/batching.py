@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from prerl.core.partition import balanced_partition
 from prerl.models.logprobs import response_logprobs
-from prerl.models.packing import packs_rows
+from prerl.models.packing import packs_rows, shares_prompt
 
 
 def pack_micro_batches(lengths: list[int], max_tokens: int) -> list[list[int]]:
@@ -66,9 +66,42 @@ def rank_micro_batches(
     For an empty micro-batch run a pass over NO_ROWS: other ranks have rows then, and every pass is a collective.
     """
     rows = [row for row in (range(len(responses)) if rows is None else rows) if responses[row]]
-    lengths = [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
-    shares = plan_micro_batches(lengths, micro_batch_tokens, accelerator.num_processes, packs_rows(model))
-    return [[rows[i] for i in batch] for batch in shares[accelerator.process_index]]
+    units, tokens = [[row] for row in rows], [len(contexts[row]) + len(responses[row]) - 1 for row in rows]
+    if packs_rows(model):
+        units, tokens = prompt_groups(contexts, responses, rows, micro_batch_tokens)
+    shares = plan_micro_batches(tokens, micro_batch_tokens, accelerator.num_processes, packs_rows(model))
+    return [[row for i in batch for row in units[i]] for batch in shares[accelerator.process_index]]
+
+
+def prompt_groups(
+    contexts: list[list[int]], responses: list[list[int]], rows: list[int], max_tokens: int
+) -> tuple[list[list[int]], list[int]]:
+    """Rows that share a prompt when packed, and the tokens of each group; cut into as few as fit `max_tokens`.
+
+    Neighbours of one context: (contexts [[1, 2], [1, 2]], responses [[3], [4, 5]]) is a group of 2 + 0 + 1 tokens.
+    """
+    chosen, answers = [contexts[row] for row in rows], [responses[row] for row in rows]
+    groups: list[list[int]] = []
+    for index, context in enumerate(chosen):
+        shared = shares_prompt(chosen, answers, index)
+        if shared and groups and chosen[groups[-1][-1]] == context and shares_prompt(chosen, answers, index - 1):
+            groups[-1].append(index)
+        else:
+            groups.append([index])
+    units, tokens = [], []
+    for group in groups:
+        prompt = len(chosen[group[0]])
+        own = [len(answers[index]) - 1 for index in group]
+        room = max(max_tokens - prompt, max(own), 1)
+        parts = max(1, -(-sum(own) // room))
+        cut = balanced_partition(own, parts, equal_size=False)
+        while any(len(part) > 1 and sum(own[i] for i in part) > room for part in cut):
+            parts += 1
+            cut = balanced_partition(own, parts, equal_size=False)
+        for part in filter(None, cut):
+            units.append([rows[group[i]] for i in sorted(part)])
+            tokens.append(prompt + sum(own[i] for i in part))
+    return units, tokens
 
 
 def row_logprobs(

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from prerl.core.constants import CHUNK_LOGITS
 from prerl.core.errors import UserError
-from prerl.models.packing import packed_options, packed_starts, packs_rows
+from prerl.models.packing import packed_layout, packs_rows
 from prerl.models.sharding import gathered
 
 
@@ -36,18 +37,20 @@ def response_hidden(
     """
     if any(not context or not response for context, response in zip(contexts, responses, strict=True)):
         raise ValueError("every row needs a context and a response of at least one token: leave empty responses out")
-    lengths = [len(context) + len(response) - 1 for context, response in zip(contexts, responses, strict=True)]
     device = next(model.parameters()).device
+    options: dict = {}
     if packs_rows(model):
-        shape, starts, options = (1, sum(lengths)), packed_starts(lengths), packed_options(lengths, device)
+        ids, predicting, layout = packed_layout(contexts, responses, device)
+        input_ids_BT = torch.tensor([ids])
+        options = {"position_ids": layout.position_ids, "packed_rows": layout}
     else:
-        shape, options = (len(lengths), max(lengths)), {}
-        starts = [row * max(lengths) for row in range(len(lengths))]
-    input_ids_BT = torch.full(shape, pad_id, dtype=torch.long)
-    predicting = []
-    for start, length, context, response in zip(starts, lengths, contexts, responses, strict=True):
-        input_ids_BT.view(-1)[start : start + length] = torch.tensor((context + response)[:-1])
-        predicting.append(torch.arange(start + len(context) - 1, start + length))
+        rows = [torch.tensor((c + r)[:-1]) for c, r in zip(contexts, responses, strict=True)]
+        input_ids_BT = pad_sequence(rows, batch_first=True, padding_value=pad_id)
+        width = input_ids_BT.shape[1]
+        predicting = [
+            torch.arange(row * width + len(context) - 1, row * width + len(context) + len(response) - 1)
+            for row, (context, response) in enumerate(zip(contexts, responses, strict=True))
+        ]
     hidden_BTD = model.get_decoder()(input_ids=input_ids_BT.to(device), use_cache=False, **options).last_hidden_state
     targets_N = torch.tensor([token for response in responses for token in response]).to(device)
     return hidden_BTD.flatten(0, 1)[torch.cat(predicting).to(device)], targets_N

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prerl.config.checks import questions_of
+from prerl.config.hardware import gpus_of
 from prerl.config.methods import Method, scheduled_updates
 from prerl.config.shapes import Shape, shape_of
-from prerl.core.constants import BASE, GIB, SHARD_ROWS
+from prerl.core.constants import BASE, GIB, LONGEST_SHARING, SHARD_ROWS
+from prerl.planning.memory import cache_gib
 
 ANSWER_SHARE = 0.3  # mean answer over the longest allowed. M: 0.29 in training, 0.33 in evaluation; D elsewhere
 PROMPT_SHARE, PROMPT_TOKENS = 0.5, 200  # mean prompt: half the longest allowed, 200 at most. D
@@ -59,16 +61,20 @@ def gpu_machine(tflops: float) -> Machine:
     """A card of `tflops` dense bfloat16 TFLOPs; the seconds are D."""
     peak = tflops * 1e12
     training = TRAINING_UTILISATION * peak
-    return Machine(training, SAMPLING_UTILISATION * peak, FLOAT32_SHARE * training, 120, 0.01, 0.5, 10)
+    return Machine(training, SAMPLING_UTILISATION * peak, FLOAT32_SHARE * training, 60, 0.01, 0.5, 10)
 
 
 @dataclass(frozen=True)
 class JobCost:
-    """What one job costs. gpus: held for all of wall_s, 0 on CPUs; disk_gib: what it leaves, its state included."""
+    """What one job costs. gpus: held for all of wall_s, 0 on CPUs.
+
+    disk_gib: what it leaves, its state included, or, negative, removes; running_gib: what it holds only while it runs.
+    """
 
     gpus: int
     wall_s: float
     disk_gib: float
+    running_gib: float = 0.0
 
     @property
     def gpu_hours(self) -> float:
@@ -91,7 +97,12 @@ class _Job:
 
     @property
     def gpus(self) -> int:
-        return self.block["resources"].get(self.rule, {}).get("gpu", 0)
+        return gpus_of(self.block, self.rule, self.wildcards["model"], self.critic) if "model" in self.wildcards else 0
+
+    @property
+    def critic(self) -> bool:
+        """Whether the job trains PPO's critic."""
+        return self.rule == "train_policy" and self.methods[self.wildcards["method"]].critic
 
     @property
     def machine(self) -> Machine:
@@ -99,11 +110,28 @@ class _Job:
         return gpu_machine(card["tflops"]) if self.gpus and card else CPU
 
     @property
+    def start_s(self) -> float:
+        """Until a model is ready: libraries and engine, and on a GPU 8 seconds for each GB of bfloat16 weights (D)."""
+        return self.machine.start_s + (16e-9 * self.shape.parameters if self.gpus else 0)
+
+    @property
     def prompt_tokens(self) -> float:
         return min(PROMPT_SHARE * self.block["prompt"]["max_prompt_tokens"], PROMPT_TOKENS)
 
-    def cost(self, seconds: float, gib: float = 0.0) -> JobCost:
-        return JobCost(self.gpus, seconds, gib)
+    def cost(self, seconds: float, gib: float = 0.0, running_gib: float = 0.0) -> JobCost:
+        return JobCost(self.gpus, seconds, gib, running_gib)
+
+    @property
+    def published_gib(self) -> float:
+        """Checkpoints of the job's method: float32 weights, and the moments of those that a phase continues from."""
+        method = self.methods[self.wildcards["method"]]
+        numbers = len(method.kept_updates) + 2 * len(method.optimizer_updates)
+        return 4 * self.shape.parameters * numbers / GIB
+
+    @property
+    def samples_gib(self) -> float:
+        """Answers of the job's method and seed."""
+        return self.evaluated * ANSWER_SHARE * self.block["evaluation"]["max_new_tokens"] * TOKEN_BYTES / GIB
 
     @property
     def evaluated(self) -> int:
@@ -114,17 +142,30 @@ class _Job:
         return updates * questions * self.block["evaluation"]["samples_per_question"]
 
 
-def sampling_seconds(job: _Job, rows: float, prompts: float, max_new_tokens: int, at_once: int) -> float:
-    """Seconds to sample `rows` answers to `prompts` prompts (each prefilled once), `at_once` rows at a time."""
+def sampling_seconds(job: _Job, rows: float, prompts: float, max_new_tokens: int, at_once: float) -> float:
+    """Seconds to sample `rows` answers to `prompts` prompts (each prefilled once), `at_once` rows at a time.
+
+    On a GPU a finished row makes room for the next (vLLM): the longest answer is waited for once.
+    """
     answer, prompt = ANSWER_SHARE * max_new_tokens, job.prompt_tokens
     flops = job.shape.forward_flops(rows * answer, 2 * prompt + answer, rows * answer)
     flops += job.shape.forward_flops(prompts * prompt, prompt, prompts)
-    steps = math.ceil(rows / at_once) * max_new_tokens
+    if job.gpus:
+        steps = max_new_tokens + max(rows / at_once - 1, 0) * answer
+    else:
+        steps = math.ceil(rows / at_once) * max_new_tokens
     return flops / (job.machine.sampling * max(job.gpus, 1)) + steps * job.machine.step_s
 
 
-def _rows_at_once(job: _Job) -> int:
-    return max(job.gpus, 1) * (SHARD_ROWS["vllm"] if job.gpus else job.block["rollouts"]["batch_rows"])
+def _rows_at_once(job: _Job) -> float:
+    """Rows that decode together: a shard on each GPU, or as many whole answers of mean length as its cache holds."""
+    rollouts = job.block["rollouts"]
+    if not job.gpus or rollouts["engine"] != "vllm":
+        return rollouts["batch_rows"]
+    answer = ANSWER_SHARE * job.block["evaluation"]["max_new_tokens"]
+    cache = cache_gib(job.rule, job.wildcards["model"], job.block, job.critic) * GIB
+    held = cache / (job.shape.key_value_bytes() * (job.prompt_tokens + answer))
+    return max(job.gpus * min(SHARD_ROWS["vllm"], held), 1)
 
 
 def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) -> float:
@@ -137,7 +178,10 @@ def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) ->
     measured = prompts * block["training"]["measured_samples_per_prompt"]
     counting = COUNTING_SHARE[samples] * rows
     context = job.prompt_tokens if space == "posttrain" else 1
-    flops = shape.training_flops(counting * (context + answer), context + answer, counting * answer)
+    prompts_passed = counting  # a packed group shares its prompt unless its answers are long (models/packing.py)
+    if block["training"]["pack_rows"] and answer <= LONGEST_SHARING:
+        prompts_passed = min(prompts, counting)
+    flops = shape.training_flops(prompts_passed * context + counting * answer, context + answer, counting * answer)
     if critic:  # values of all rows, then a pass with gradient; nearly the policy's size
         flops += flops + shape.forward_flops(rows * (context + answer), context + answer, 0)
     flops *= 4 / 3 if job.gpus else 1  # activation checkpointing runs the forward pass twice
@@ -150,18 +194,26 @@ def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) ->
 def _train_policy(job: _Job) -> JobCost:
     block, method = job.block, job.methods[job.wildcards["method"]]
     phase = method.phases[-1].settings
-    critic = phase.estimator == "gae"
+    critic = job.critic
     updates = method.last_update - method.parent_update
-    seconds = job.machine.start_s + updates * update_seconds(job, phase.space, phase.samples, critic)
+    seconds = job.start_s + updates * update_seconds(job, phase.space, phase.samples, critic)
     questions = sum(questions_of(block["data"]["benchmarks"][name]) for name in block["validation"]["benchmarks"])
     validations = len(scheduled_updates(block["validation"]["schedule"], method))
     rows, longest = questions * block["validation"]["samples_per_question"], block["validation"]["max_new_tokens"]
     seconds += validations * sampling_seconds(job, rows, questions, longest, _rows_at_once(job))
     saves = updates / block["training"]["checkpoint_every"] + len(method.kept_updates)
     seconds += saves * 12 * job.shape.parameters / DISK_BYTES_PER_S
-    # the state: float32 weights and moments of every kept update and one more; published checkpoints are links to it
-    numbers = job.shape.parameters + (job.shape.critic_parameters if critic else 0)
-    return job.cost(seconds, 12 * numbers * (len(method.kept_updates) + 1) / GIB)
+    # the state holds float32 weights and moments: of every kept update and one more, to which published checkpoints are
+    # links; or, where nothing is kept, of the last two beside what is published
+    whole = 12 * (job.shape.parameters + (job.shape.critic_parameters if critic else 0)) / GIB
+    if block["training"]["keep_checkpoints"]:
+        return job.cost(seconds, whole * (len(method.kept_updates) + 1))
+    return job.cost(seconds, job.published_gib, 2 * whole)
+
+
+def _release_checkpoints(job: _Job) -> JobCost:
+    """Removes what _train_policy left, and the shards of the answers."""
+    return job.cost(0.5, -job.published_gib - job.samples_gib)
 
 
 def _generate_samples(job: _Job) -> JobCost:
@@ -169,8 +221,7 @@ def _generate_samples(job: _Job) -> JobCost:
     seconds = sampling_seconds(
         job, rows, rows / evaluation["samples_per_question"], evaluation["max_new_tokens"], _rows_at_once(job)
     )
-    tokens = rows * ANSWER_SHARE * evaluation["max_new_tokens"]
-    return job.cost(job.machine.start_s + seconds, 2 * tokens * TOKEN_BYTES / GIB)  # shards of the state, and the whole
+    return job.cost(job.start_s + seconds, 2 * job.samples_gib)  # shards of the state, and the whole
 
 
 def _evaluate_ood(job: _Job) -> JobCost:
@@ -183,14 +234,14 @@ def _evaluate_ood(job: _Job) -> JobCost:
     seconds = sampling_seconds(job, rows, rows, longest, _rows_at_once(job))
     examples = sum(task["questions"] * task["few_shot"] for task in tasks) * PROMPT_TOKENS
     seconds += job.shape.forward_flops(examples, 0, 0) / (job.machine.sampling * max(job.gpus, 1))
-    return job.cost(job.machine.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
+    return job.cost(job.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
 
 
 def _sample_rollouts(job: _Job) -> JobCost:
     alignment, longest = job.block["alignment"], job.block["rollouts"]["max_new_tokens"]
     rows = alignment["questions"] * alignment["rollouts_per_question"]
     seconds = sampling_seconds(job, rows, alignment["questions"], longest, _rows_at_once(job))
-    return job.cost(job.machine.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
+    return job.cost(job.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
 
 
 def _measure_gradient_alignment(job: _Job) -> JobCost:
@@ -202,14 +253,14 @@ def _measure_gradient_alignment(job: _Job) -> JobCost:
     flops += job.shape.forward_flops(answer + with_prompt, with_prompt, 2 * answer)
     moved = 10 * 4 * job.shape.parameters if job.gpus else 0  # four gradients to the host, three pairs back
     seconds = flops / job.machine.float32 + 6 * job.machine.row_s + moved / HOST_BYTES_PER_S
-    return job.cost(job.machine.start_s + rows * seconds)
+    return job.cost(job.start_s + rows * seconds)
 
 
 def _pretrain_miniature_model(job: _Job) -> JobCost:
     training = job.block["models"][job.wildcards["model"]]["generated"]["pretraining"]
     tokens = training["updates"] * training["batch_documents"] * DOCUMENT_TOKENS
     flops = job.shape.training_flops(tokens, DOCUMENT_TOKENS, tokens)
-    return job.cost(job.machine.start_s + flops / job.machine.training, 4 * job.shape.parameters / GIB)
+    return job.cost(job.start_s + flops / job.machine.training, 4 * job.shape.parameters / GIB)
 
 
 def _download_model(job: _Job) -> JobCost:
@@ -244,6 +295,7 @@ _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
     "pretrain_miniature_model": _pretrain_miniature_model,
     "download_model": _download_model,
     "reincarnate_policy": _reincarnate_policy,
+    "release_checkpoints": _release_checkpoints,
     "grade_samples": _grade_samples,
     "count_thoughts": _count_thoughts,
 }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from prerl.config.scales import deep_merge, read_config, read_files
+from prerl.config.hardware import chosen_for
+from prerl.config.methods import resolve_methods
+from prerl.config.scales import read_config, read_files
 from prerl.core.errors import UserError
+from prerl.planning.gpus import choose_gpus
 
 RULE = re.compile(r"^(?:local)?rule (\w+):$")
 FIELD = re.compile(r"^    (input|output|benchmark|wildcards|resources): (.*)$")
@@ -71,7 +75,23 @@ def dry_run(arguments: list[str], targets: list[str], *options: str) -> str:
 
 
 def planned_block(configfiles: list[str], scale: str, jobs: list[PlannedJob]) -> dict:
-    """The scale's block of the config files with the plan's GPUs, which a profile's `set-resources` may change."""
+    """The scale's block of the config files with the plan's GPUs by rule and model.
+
+    They are those that `gpu: auto` chose, or what a profile's `set-resources` asks for.
+    """
     block = read_config(read_files(configfiles) | {"scale": scale})
-    gpus = {job.rule: {"gpu": int(job.resources["gpu"])} for job in jobs if "gpu" in job.resources}
-    return deep_merge(block, {"resources": gpus})
+    methods = resolve_methods(block)
+    block = choose_gpus(block, methods)
+    resources = {rule: dict(requested) for rule, requested in block["resources"].items()}
+    planned: dict[str, dict[str, int]] = {}
+    for job in jobs:
+        if "gpu" in job.resources:
+            critic = job.rule == "train_policy" and methods[job.wildcards["method"]].critic
+            key = chosen_for(job.wildcards["model"], critic)
+            planned.setdefault(job.rule, {})[key] = int(job.resources["gpu"])
+    for rule, by_model in planned.items():
+        requested = resources.setdefault(rule, {"threads": 1})
+        usual = requested.get("gpu", max(by_model.values()))
+        keys = [chosen_for(model, critic) for model in block["models"] for critic in (False, True)]
+        requested["gpu"] = {**(usual if isinstance(usual, Mapping) else dict.fromkeys(keys, usual)), **by_model}
+    return {**block, "resources": resources}

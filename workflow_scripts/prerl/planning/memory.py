@@ -15,10 +15,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from prerl.config.errors import ConfigError
+from prerl.config.hardware import chosen_for, gpus_of
 from prerl.config.methods import Method
 from prerl.config.scales import deep_merge
 from prerl.config.shapes import Shape, shape_of
 from prerl.core.constants import CHUNK_LOGITS, GIB
+
+CACHE_MARGIN_GIB = 2.0
+"""D: left free by `rollouts.kv_cache_gib: auto`, for what the plan does not know."""
 
 RUNTIME_GIB = 2.0
 """D: CUDA context, buffers of cuBLAS and NCCL, allocator fragmentation."""
@@ -39,6 +43,7 @@ class MemoryPlan:
 
     rule: str
     model: str
+    critic: bool
     gpus: int
     stages: dict[str, dict[str, float]]
     capacity_gib: float | None
@@ -132,8 +137,17 @@ def _sampling(block: Mapping, shape: Shape, held: Mapping[str, float]) -> dict[s
         rows = min(block["rollouts"]["batch_rows"], _rollouts_of_update(block))
         cache = rows * row_tokens(block, "evaluation") * shape.key_value_bytes(4)
         return {"weights": 4 * shape.parameters, **held, "keys and values": cache}
-    cache = block["rollouts"]["kv_cache_gib"] * GIB
-    return {**held, "vLLM weights": 2 * shape.parameters, "vLLM work": VLLM_GIB * GIB, "keys and values": cache}
+    parts = {**held, "vLLM weights": 2 * shape.parameters, "vLLM work": VLLM_GIB * GIB}
+    cache_gib = block["rollouts"]["kv_cache_gib"]
+    if cache_gib == "auto":
+        rest_gib = block["hardware"]["gpu"]["memory_gib"] - RUNTIME_GIB - sum(parts.values()) / GIB
+        cache_gib = max(math.floor(rest_gib - CACHE_MARGIN_GIB), 0)
+    return {**parts, "keys and values": cache_gib * GIB}
+
+
+def cache_gib(rule: str, model: str, block: Mapping, critic: bool) -> float:
+    """vLLM's cache on each GPU of a rule's jobs: rollouts.kv_cache_gib, or with `auto` the rest of the card."""
+    return memory_plan(rule, model, block, critic).stages["sampling"]["keys and values"]
 
 
 def _rollouts_of_update(block: Mapping) -> int:
@@ -176,38 +190,41 @@ MODEL_RULES = ("train_policy", "generate_samples", "evaluate_ood", "sample_rollo
 def memory_plan(rule: str, model: str, block: Mapping, critic: bool = False) -> MemoryPlan:
     """The plan of one kind of job. block: the scale's block of config.yaml; critic: whether a method trains one."""
     shape = shape_of(block["models"][model])
-    gpus = block["resources"].get(rule, {}).get("gpu", 0)
+    gpus = gpus_of(block, rule, model, critic)
     stages = {
         stage: {"libraries": (RUNTIME_GIB if gpus else LIBRARIES_GIB), **{k: v / GIB for k, v in parts.items()}}
         for stage, parts in _stages(rule, block, shape, gpus, critic).items()
     }
     card = block["hardware"].get("gpu")
-    return MemoryPlan(rule, model, gpus, stages, card["memory_gib"] if gpus and card else None)
+    return MemoryPlan(rule, model, critic, gpus, stages, card["memory_gib"] if gpus and card else None)
 
 
 def memory_plans(block: Mapping, methods: Mapping[str, Method]) -> Iterator[MemoryPlan]:
     """The plan of each rule that holds a model, for each model of the scale."""
     for model in block["models"]:
-        for rule in MODEL_RULES if block["ood"]["tasks"] else (rule for rule in MODEL_RULES if rule != "evaluate_ood"):
-            yield memory_plan(rule, model, block, trains_critic(methods) and rule == "train_policy")
+        for rule in MODEL_RULES:
+            if rule != "evaluate_ood" or block["ood"]["tasks"]:
+                yield memory_plan(rule, model, block)
+            if rule == "train_policy" and trains_critic(methods):
+                yield memory_plan(rule, model, block, critic=True)
 
 
 def trains_critic(methods: Mapping[str, Method]) -> bool:
     """Whether one of the methods trains PPO's critic beside the policy."""
-    return any(method.phases[-1].settings.estimator == "gae" for method in methods.values())
+    return any(method.critic for method in methods.values())
 
 
 def _remedies(plan: MemoryPlan, block: Mapping, critic: bool) -> list[str]:
     """Changes of a single key that make the job fit."""
     row = row_tokens(block)
     one_row = shape_of(block["models"][plan.model]).key_value_bytes() * row_tokens(block, "evaluation") / GIB
-    cache = block["rollouts"].get("kv_cache_gib", 0.0)
+    cache = plan.stages.get("sampling", {}).get("keys and values", 0.0)
     changes: list[tuple[str, dict]] = [
         ("set training.activation_checkpointing: true", {"training": {"activation_checkpointing": True}}),
         (f"lower training.micro_batch_tokens to {row}", {"training": {"micro_batch_tokens": row}}),
     ]
     smaller = math.floor(cache + (plan.left_gib or 0))
-    if smaller > one_row:
+    if smaller > one_row and block["rollouts"].get("kv_cache_gib") != "auto":
         changes.append((f"lower rollouts.kv_cache_gib to {smaller}", {"rollouts": {"kv_cache_gib": smaller}}))
     for gpus in (2, 4, 8, 16, 32, 64):
         if gpus > plan.gpus:
@@ -221,36 +238,37 @@ def _remedies(plan: MemoryPlan, block: Mapping, critic: bool) -> list[str]:
     return [*others, *more_gpus[:1], f"use a card of {math.ceil(plan.peak_gib)} GiB (hardware.gpu.memory_gib)"]
 
 
-def _cache_faults(block: Mapping) -> list[str]:
+def _cache_faults(block: Mapping, methods: Mapping[str, Method]) -> list[str]:
     """A cache too small for one answer, which vLLM would report only when its job runs."""
     if block["rollouts"]["engine"] != "vllm":
         return []
     tokens = max(row_tokens(block, stage) for stage in ("rollouts", "validation", "evaluation"))
     if block["ood"]["tasks"]:
         tokens = max(tokens, HARNESS_TOKENS)
-    faults = []
-    for name, model in block["models"].items():
-        needed = shape_of(model).key_value_bytes() * tokens / GIB
-        if block["rollouts"]["kv_cache_gib"] < needed:
-            faults.append(
-                f"rollouts.kv_cache_gib: {block['rollouts']['kv_cache_gib']} holds less than one prompt and answer of "
-                f"{name}: {tokens} tokens need {needed:.1f} GiB; raise it"
+    faults: dict[str, str] = {}
+    for plan in memory_plans(block, methods):
+        needed = shape_of(block["models"][plan.model]).key_value_bytes() * tokens / GIB
+        held = plan.stages.get("sampling", {}).get("keys and values", math.inf)
+        if held < needed:
+            faults[plan.model] = (
+                f"rollouts.kv_cache_gib: {block['rollouts']['kv_cache_gib']} gives {plan.rule} {held:g} GiB, less "
+                f"than one prompt and answer of {plan.model}: {tokens} tokens need {needed:.1f} GiB; raise it"
             )
-    return faults
+    return list(faults.values())
 
 
 def check_memory(block: Mapping, methods: Mapping[str, Method]) -> None:
     """Raises ConfigError with every job that does not fit its GPUs, by how much, and what would make it fit."""
-    faults = _cache_faults(block)
+    faults = _cache_faults(block, methods)
     for plan in memory_plans(block, methods):
         if plan.fits:
             continue
         parts = ", ".join(f"{name} {gib:.1f}" for name, gib in plan.stages[plan.peak_stage].items())
-        remedies = " or ".join(_remedies(plan, block, trains_critic(methods) and plan.rule == "train_policy"))
+        remedies = " or ".join(_remedies(plan, block, plan.critic))
         faults.append(
-            f"resources.{plan.rule}: {plan.model} needs {plan.peak_gib:.0f} GiB on each of {plan.gpus} GPU(s) "
-            f"({plan.peak_stage}: {parts}), {-(plan.left_gib or 0):.1f} more than hardware.gpu.memory_gib "
-            f"{plan.capacity_gib}; {remedies}"
+            f"resources.{plan.rule}: {chosen_for(plan.model, plan.critic)} needs {plan.peak_gib:.0f} GiB on each of "
+            f"{plan.gpus} GPU(s) ({plan.peak_stage}: {parts}), {-(plan.left_gib or 0):.1f} more than "
+            f"hardware.gpu.memory_gib {plan.capacity_gib}; {remedies}"
         )
     if faults:
         raise ConfigError("\n".join(faults))

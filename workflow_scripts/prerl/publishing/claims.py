@@ -19,6 +19,7 @@ from prerl.evaluation.contrasts import by_question, paired_question_bootstrap
 from prerl.evaluation.results import NotMeasured
 from prerl.publishing import paper
 
+NO_VERDICT = "none at this scale"
 COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
 POINTS = 100.0
 COLLAPSE_SHARE = paper.COLLAPSE_UPDATE / paper.UPDATES
@@ -51,13 +52,19 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the claims table; `side` is the paper's side of `null`."""
+    """A row of the claims table; `side` is the paper's side of `null`; `methods`: whose training it is about.
+
+    reads: what it is computed from: "alignment", "answers" (of the base too, if in `methods`), "ood" or "curves".
+    """
 
     name: str
     measure: Callable[[Evidence], Scalar]
     side: str
     null: float
+    methods: tuple[str, ...]
+    reads: str
     is_ratio: bool = False
+    model_index: int = 0
 
     @property
     def stated(self) -> paper.Stated:
@@ -286,22 +293,22 @@ def behaviours(evidence: Evidence) -> Scalar:
 
 
 CLAIMS = [
-    Claim("alignment", alignment_cosine, ">", 0),
-    Claim("transitions", transitions, ">", 1, is_ratio=True),
-    Claim("reflections", reflections, ">", 1, is_ratio=True),
-    Claim("nsr_fast", nsr_fast, ">", 0),
-    Claim("prerl_collapse", prerl_collapse, "<", 0),
-    Claim("psr_degrades", psr_degrades, "<", 0),
-    Claim("nsr_long", nsr_long, ">", 1, is_ratio=True),
-    Claim("main_4b", main_4b, ">", 0),
-    Claim("main_8b", main_8b, ">", 0),
-    Claim("warmup_space", warmup_space, ">", 0),
-    Claim("efficiency", efficiency, ">", 1, is_ratio=True),
-    Claim("warmup_steps", warmup_steps, ">", 0),
-    Claim("ood", ood, ">", 0),
-    Claim("passk", passk, ">=", 0),
-    Claim("solved", solved, ">", 0),
-    Claim("behaviours", behaviours, ">", 0),
+    Claim("alignment", alignment_cosine, ">", 0, (), "alignment"),
+    Claim("transitions", transitions, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True),
+    Claim("reflections", reflections, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True),
+    Claim("nsr_fast", nsr_fast, ">", 0, ("nsr_prerl", "grpo"), "answers"),
+    Claim("prerl_collapse", prerl_collapse, "<", 0, ("prerl",), "curves"),
+    Claim("psr_degrades", psr_degrades, "<", 0, (BASE, "psr_prerl"), "answers"),
+    Claim("nsr_long", nsr_long, ">", 1, ("nsr_prerl", "grpo"), "answers", is_ratio=True),
+    Claim("main_4b", main_4b, ">", 0, ("dsrl", "grpo"), "answers"),
+    Claim("main_8b", main_8b, ">", 0, ("dsrl", "grpo"), "answers", model_index=1),
+    Claim("warmup_space", warmup_space, ">", 0, ("dsrl", "nsr_rl_warmup"), "answers"),
+    Claim("efficiency", efficiency, ">", 1, ("grpo", "dsrl"), "curves", is_ratio=True),
+    Claim("warmup_steps", warmup_steps, ">", 0, ("dsrl", "grpo"), "answers"),
+    Claim("ood", ood, ">", 0, ("dsrl", "grpo"), "ood"),
+    Claim("passk", passk, ">=", 0, ("dsrl", "grpo"), "answers"),
+    Claim("solved", solved, ">", 0, ("nsr_prerl",), "curves"),
+    Claim("behaviours", behaviours, ">", 0, (), "answers"),
 ]
 
 
@@ -343,8 +350,16 @@ class ClaimRow(NamedTuple):
     question_bootstrap: Interval | None
 
 
+def refuse_untrained(claim: Claim, evidence: Evidence) -> None:
+    """Raises NotMeasured if a method of the claim trained on no row in a seed: its policy is the base model."""
+    model = evidence.settings["models"][claim.model_index]
+    for method in (method for method in claim.methods if method != BASE):
+        if seeds := results.untrained_seeds(evidence.curves[model], evidence.settings, method):
+            raise NotMeasured(f"nothing was trained: {method} had no row in its loss, seeds {str(seeds)[1:-1]}")
+
+
 def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
-    """The row of one claim.
+    """The row of one claim; not tested where a method of it trained on no row in a seed.
 
     Raises ValueError if a seed's value is missing or not finite.
     """
@@ -357,6 +372,7 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
     }
     try:
         scalar = claim.measure(evidence)
+        refuse_untrained(claim, evidence)
     except NotMeasured as reason:
         return ClaimRow(row, str(reason), None)
     values = scalar.values.reindex(evidence.settings["seeds"])
@@ -371,8 +387,8 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
         "ci_high": high,
         "n": scalar.n,
         "seeds": len(values),
-        "verdict": verdict(low, high, claim.null, claim.side),
-        "covers_paper": covers(low, high, claim.stated.number),
+        "verdict": verdict(low, high, claim.null, claim.side) if evidence.settings["verdicts"] else NO_VERDICT,
+        "covers_paper": covers(low, high, claim.stated.number) if evidence.settings["verdicts"] else "",
     }
     if scalar.arms is None:
         return ClaimRow(row, "", None)

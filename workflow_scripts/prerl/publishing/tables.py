@@ -127,8 +127,20 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+def untrained_notes(curves: dict[str, pd.DataFrame], settings: dict) -> list[str]:
+    """A line for each method that trained on no row in a seed, so that its accuracy is the base model's."""
+    return [
+        f"Nothing was trained by {label(settings, method)} from {model}, seeds {str(seeds)[1:-1]}: no update had a row "
+        "in its loss, since the answers to each problem were all right or all wrong."
+        for model in settings["models"]
+        for method in settings["methods"]
+        if (seeds := results.untrained_seeds(curves[model], settings, method))
+    ]
+
+
 def write(job: Job, table: pd.DataFrame, notes: Sequence[str] = (), reading: pd.DataFrame | None = None) -> None:
-    """Write `table` as CSV and, or its `reading` form, as Markdown; `notes` become lines below the Markdown table."""
+    """Write `table` as CSV and, or its `reading` form, as Markdown; below that `notes` and how to read the scale."""
+    notes = [*notes, *filter(None, [job.settings["reading"]])]
     table = table.astype(object)
     table.map(_csv_cell).to_csv(job.outputs["csv"], index=False)
     body = markdown(table if reading is None else reading)

@@ -22,8 +22,8 @@ from prerl.objectives.objective import Objective
 SCHEDULING = {"last_update", "kept_updates", "optimizer_updates", "validation"}
 """Settings of a job that change neither weights nor metrics: where to stop, what to keep, when to validate."""
 
-OPERATION = {"checkpoint_every", "max_gap_nats", "activation_checkpointing"}
-"""Keys of the update that do not either: when to save or give up, and memory."""
+OPERATION = {"checkpoint_every", "keep_checkpoints", "max_gap_nats", "activation_checkpointing"}
+"""Keys of the update that do not either: when to save or give up, what to keep, and memory."""
 
 
 @dataclass(frozen=True)

@@ -105,13 +105,24 @@ class TrainingState:
         for update in range(s.last_update, s.first_update - 1, -1):
             done = range(s.first_update, update + 1)
             if (
-                self.checkpoint(update).is_dir()
+                self._resumable(update)
                 and all(self.record("metrics", u).is_file() for u in done)
                 and all(self.checkpoint(u).is_dir() for u in s.kept_updates if u <= update)
                 and all(self.record("validation", u).is_file() for u in s.validations() if u <= update)
             ):
                 return update
         return s.first_update - 1
+
+    def _resumable(self, update: int) -> bool:
+        """Whether the checkpoint of `update` is there, and with moments where `save` may have taken them away."""
+        s, folder = self.settings, self.checkpoint(update)
+        if not folder.is_dir():
+            return False
+        if s.update.keep_checkpoints or update not in s.kept_updates or update in s.optimizer_updates:
+            return True
+        names = [path.name for path in folder.iterdir()]
+        moments = (checkpoints.OPTIMIZER, checkpoints.CRITIC_OPTIMIZER)  # the critic's alone in its warm-up
+        return any(checkpoints.parts_of(file, names) for file in moments)
 
     def start_folder(self, start: Path) -> Path:
         """The verified folder to load: the latest checkpoint, or `start`'s, if that fits the phase's optimizer."""
@@ -131,14 +142,16 @@ class TrainingState:
         """Record the metrics or the validation of an update."""
         write_json(self.record(kind, update), value)
 
-    def write_progress(self, update: int) -> None:
-        """Record how far the run is (for show_progress)."""
+    def write_progress(self, update: int, reward: float) -> None:
+        """Record how far the run is and the mean reward of its last update (for show_progress)."""
         s = self.settings
-        progress = {"update": update, "first_update": s.first_update, "updates": s.last_update}
+        progress = {"update": update, "first_update": s.first_update, "updates": s.last_update, "reward": reward}
         write_json(self.root / checkpoints.PROGRESS, progress)
 
     def save(self, update: int, learner: Learner, accelerator: Accelerator) -> None:
         """Checkpoint of `update`, a collective; of earlier ones that nothing refers to only the last is kept.
+
+        With `keep_checkpoints: false`, those that are published without moments lose them, but for the last.
 
         Later ones are of a trajectory that this one replaces and go first: they can be neither resumed from nor evict
         this one's predecessor.
@@ -161,6 +174,8 @@ class TrainingState:
         for folder in [folder for folder in folders if numbers[folder] < update][:-1]:
             if numbers[folder] not in self.settings.kept_updates:
                 remove_folder(folder)
+            elif not self.settings.update.keep_checkpoints and self._resumable(numbers[folder]):
+                checkpoints.link_files(folder, self._published(folder, numbers[folder]), folder)
 
     def publish(self, output: Path) -> None:
         """Write the outputs from the state, checkpoints/manifest.json last; states of other settings are removed."""
@@ -172,22 +187,33 @@ class TrainingState:
             rows = [json.loads(self.record(kind, update).read_text()) for update in updates]
             if kind == "validation":
                 rows = [row for several in rows for row in several]
+            elif not any(row["rows_trained"] for row in rows):
+                print(
+                    f"Nothing was trained: no update of {s.first_update} to {s.last_update} had a row in its loss, "
+                    "since the answers to each problem were all right or all wrong; the weights moved by decay and "
+                    "kept moments alone",
+                    flush=True,
+                )
             write_parquet(output / f"{kind}.parquet", table_of(rows))
         manifests = {}
         for update in s.kept_updates:
             remedy = "start the job again, it makes this checkpoint again"
             source = checkpoints.verify(self.checkpoint(update) / checkpoints.MANIFEST, remedy)
-            names = {path.name for path in source.iterdir()} - {checkpoints.MANIFEST}
-            private = [checkpoints.CRITIC, checkpoints.CRITIC_OPTIMIZER]
-            if update not in s.optimizer_updates:
-                private.append(checkpoints.OPTIMIZER)
-            names -= {part for file in private for part in checkpoints.parts_of(file, names)}
-            checkpoints.link_files(source, sorted(names), output / "checkpoints" / f"update{update:06d}")
+            names = self._published(source, update)
+            checkpoints.link_files(source, names, output / "checkpoints" / f"update{update:06d}")
             manifests[str(update)] = sha256_of(output / "checkpoints" / f"update{update:06d}" / checkpoints.MANIFEST)
         for other in self.root.iterdir():
             if other.is_dir() and other != self.folder:
                 delete(other)
         write_json(output / "checkpoints" / checkpoints.MANIFEST, {"checkpoints": manifests})
+
+    def _published(self, checkpoint: Path, update: int) -> list[str]:
+        """Files of a kept checkpoint that others read: weights and tokenizer, and moments where a phase continues."""
+        names = {path.name for path in checkpoint.iterdir()} - {checkpoints.MANIFEST}
+        private = [checkpoints.CRITIC, checkpoints.CRITIC_OPTIMIZER]
+        if update not in self.settings.optimizer_updates:
+            private.append(checkpoints.OPTIMIZER)
+        return sorted(names - {part for file in private for part in checkpoints.parts_of(file, names)})
 
 
 def table_of(rows: list[dict]) -> pa.Table:

@@ -83,7 +83,7 @@ class Trainer:
                 self.state.save(self.update, self.learner, self.accelerator)
                 self.accelerator.wait_for_everyone()
             if main:
-                self.state.write_progress(self.update)
+                self.state.write_progress(self.update, metrics["reward_mean"])
             if stop:
                 return False
         if main:

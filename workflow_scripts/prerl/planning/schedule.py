@@ -1,0 +1,43 @@
+"""When the jobs of a plan run, and what they hold meanwhile, by the formula's seconds."""
+
+from __future__ import annotations
+
+import heapq
+
+from prerl.planning.costs import JobCost
+from prerl.planning.dry_runs import PlannedJob
+
+PRIORITIES = {"release_checkpoints": 3, "evaluate_ood": 2, "generate_samples": 2, "reincarnate_policy": 1}
+"""Priorities of Snakemake's rules, 0 for the others: what frees the disk first."""
+
+
+def elapsed(
+    jobs: list[PlannedJob], costs: list[JobCost], seconds: list[float], cores: int, at_once: int
+) -> tuple[float, int, float]:
+    """Seconds until the last job ends, most GPUs held and most GiB on disk.
+
+    Each job starts when its inputs and enough cores are there, of several the one of highest priority. seconds: of each
+    job; at_once: most jobs at a time. A job takes the cores and GPUs of the plan.
+    """
+    producers = {path: index for index, job in enumerate(jobs) for path in job.outputs}
+    waits_for = [{producers[path] for path in job.inputs if path in producers} for job in jobs]
+    threads = [min(int(job.resources["cpus"]), cores) for job in jobs]
+    gpus = [int(job.resources.get("gpu", 0)) for job in jobs]
+    waiting = sorted(range(len(jobs)), key=lambda index: -PRIORITIES.get(jobs[index].rule, 0))
+    running: list[tuple[float, int]] = []  # (end, job), a heap
+    done: set[int] = set()
+    now, most, disk_gib, peak_gib = 0.0, 0, 0.0, 0.0
+    while waiting or running:
+        for index in [index for index in waiting if waits_for[index] <= done]:
+            if threads[index] <= cores and len(running) < at_once:
+                waiting.remove(index)
+                cores -= threads[index]
+                heapq.heappush(running, (now + seconds[index], index))
+        most = max(most, sum(gpus[index] for _, index in running))
+        held_gib = sum(costs[index].running_gib + max(costs[index].disk_gib, 0.0) for _, index in running)
+        peak_gib = max(peak_gib, disk_gib + held_gib)
+        now, ended = heapq.heappop(running)
+        done.add(ended)
+        disk_gib += costs[ended].disk_gib
+        cores += threads[ended]
+    return now, most, peak_gib
