@@ -181,6 +181,10 @@ def baseline_tables(wildcards):
     return tables + released(BASELINES)
 
 
+localrules:
+    baselines,
+
+
 rule baselines:
     input:
         baseline_tables,

@@ -31,9 +31,7 @@ def no_slurm_of_the_machine(request: pytest.FixtureRequest, tmp_path_factory: py
     os.environ["PATH"] = os.pathsep.join(folders)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_itemcollected(item: pytest.Item) -> None:
     """Of several workers (pytest -n 2 --dist loadgroup) one takes a file; one takes all that share the smoke run."""
-    for item in items:
-        shared = "smoke_run" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("smoke" if shared else item.path.name))
+    shared = "smoke_run" in getattr(item, "fixturenames", ())
+    item.add_marker(pytest.mark.xdist_group("smoke" if shared else item.path.name))

@@ -101,12 +101,13 @@ def test_no_sbatch_on_the_path(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("free_gib", "state"), [(30, preflight.OK), (20, preflight.FAULT)])
 def test_disk(free_gib, state, tmp_path, monkeypatch):
-    left = [PlannedJob("download_model", {"model": model}) for model in ("qwen3-4b", "qwen3-8b")]  # 7.5 + 15.3 GiB
+    one_core = {"cpus": "1"}  # 7.5 + 15.3 GiB
+    left = [PlannedJob("download_model", {"model": model}, one_core) for model in ("qwen3-4b", "qwen3-8b")]
     block = planned_block([str(ROOT / "config.yaml")], "paper", left)
     monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=free_gib * GIB))
     ((found, said),) = preflight.check_disk(left, block, tmp_path / "results/paper", 8, 1)
     assert found == state and said.startswith(
-        f"{tmp_path} has {free_gib} GiB free, the remaining jobs write about 23 GiB"
+        f"{tmp_path} has {free_gib} GiB free, the remaining jobs hold up to 23 GiB at a time"
     )
 
 
@@ -176,7 +177,7 @@ def test_memory_is_planned_with_the_gpus_of_the_command(capsys):
 
     assert verdict("8")
     said = capsys.readouterr().out
-    assert said.startswith("ok    GPU memory: train_policy of qwen3-4b on 8 GPU(s): ") and "FAULT" not in said
+    assert "ok    GPU memory: train_policy of qwen3-8b on 8 GPU(s): " in said and "FAULT" not in said
     assert not verdict("1")
     faults = capsys.readouterr().out.splitlines()
     assert faults and all(line.startswith("FAULT GPU memory: resources.train_policy: qwen3-") for line in faults)

@@ -249,7 +249,7 @@ def _cache_faults(block: Mapping, methods: Mapping[str, Method]) -> list[str]:
     for plan in memory_plans(block, methods):
         needed = shape_of(block["models"][plan.model]).key_value_bytes() * tokens / GIB
         held = plan.stages.get("sampling", {}).get("keys and values", math.inf)
-        if held < needed:
+        if held < needed and plan.fits:  # else the job itself is refused
             faults[plan.model] = (
                 f"rollouts.kv_cache_gib: {block['rollouts']['kv_cache_gib']} gives {plan.rule} {held:g} GiB, less "
                 f"than one prompt and answer of {plan.model}: {tokens} tokens need {needed:.1f} GiB; raise it"
