@@ -30,7 +30,7 @@ test: $(VENV)/installed lint  ## lint, types, unit and workflow tests, with the 
 	PATH=$(CURDIR)/$(VENV)/bin:$(SYSTEM) $(VENV)/bin/python -m pytest -q -n $(CORES) --dist loadgroup --durations 20 \
 		tests --ignore=tests/slurm
 
-test-fast: $(VENV)/installed  ## unit tests that start no Snakemake and no training job
+test-fast: $(VENV)/installed  ## unit tests that are not marked slow; no Snakemake, no training job
 	python -m pytest -q -n $(CORES) --dist loadgroup tests/unit -m "not slow"
 
 test-vllm: $(VENV)/installed .venv-vllm/installed  ## the vLLM engine on the CPU; installs 2.5 GB

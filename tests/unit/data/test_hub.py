@@ -24,6 +24,8 @@ from prerl.data.miniature import build_model
 from prerl.models.checkpoints import load_model, verify
 from tiny import ARCHITECTURE, TOKENIZER
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory) -> Path:

@@ -102,6 +102,8 @@ import multiprocessing, sys, threading, time
 sys.path.insert(0, {scripts!r})
 from prerl.evaluation.grading import grade_math_verify
 
+pytestmark = pytest.mark.slow
+
 def report():
     while len(children := multiprocessing.active_children()) < 2:
         time.sleep(0.05)

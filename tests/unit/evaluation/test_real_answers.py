@@ -13,6 +13,8 @@ from prerl.data.problems import ProblemSet, read_source
 from prerl.evaluation.grading import RIGHT, UNSCORABLE, WRONG, grade_math_verify
 from prerl.rollouts.rewards import hendrycks_reward, normalise_answer
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 DATA = ROOT.parent / "shared" / "data"
 PAPER = read_files()["scales"]["paper"]

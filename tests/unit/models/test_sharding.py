@@ -21,6 +21,8 @@ from prerl.training.updates import policy_update
 from tiny import EOS, TOKENIZER, VOCABULARY
 from two_ranks import CASES, ROWS, SETTINGS, batch, make_policy, run_case, samples, whole
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).parents[2]
 
 

@@ -7,6 +7,8 @@ from prerl.config.scales import deep_merge, read_config, read_files
 from prerl.planning.gpus import choose_gpus, job_costs
 from prerl.planning.memory import check_memory, memory_plan
 
+pytestmark = pytest.mark.slow
+
 
 def chosen(change: dict) -> tuple[dict, dict, dict]:
     block = read_config(deep_merge(read_files() | {"scale": "paper"}, {"scales": {"paper": change}}))

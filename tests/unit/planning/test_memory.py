@@ -72,6 +72,8 @@ from accelerate import Accelerator
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from prerl.training.updates import policy_update
 
+pytestmark = pytest.mark.slow
+
 def update(shape, answer, times):
     model = Qwen3ForCausalLM(Qwen3Config(**shape))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)

@@ -29,6 +29,8 @@ from tiny_training import (
     tensors,
 )
 
+pytestmark = pytest.mark.slow
+
 ROWS = 12
 CRITIC_SETTINGS = {
     "learning_rate": 3e-3,

@@ -12,6 +12,8 @@ from prerl.models import checkpoints
 from prerl.models.checkpoints import verify
 from tiny_training import PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):

@@ -21,6 +21,8 @@ from tiny import ARCHITECTURE
 from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, SAMPLING, Workshop, job, make_problems, metrics
 from training_jobs import SCRIPTS, Training, start_script, updates_done, wait_for_update
 
+pytestmark = pytest.mark.slow
+
 POINTS = int(os.environ.get("KILL_POINTS", "10"))
 KEPT = [3, 6]
 SETTINGS = job(

@@ -10,6 +10,8 @@ from prerl.models.sharding import end_processes
 from ranks import assert_equal_runs, launch, launched, tensors_of
 from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, metrics, tensors
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 
 

@@ -13,6 +13,8 @@ from prerl.training.time_limit import ATTEMPTS, MARGIN_S, Slice, count_attempt, 
 from tiny_training import Workshop, job
 from training_jobs import Training, start_script, updates_done, wait_for_update
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = job(training={"checkpoint_every": 4}, kept_updates=[6], optimizer_updates=[6])
 
 

@@ -28,6 +28,8 @@ from tiny_training import (
     tensors,
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):

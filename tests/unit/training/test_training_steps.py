@@ -18,6 +18,8 @@ from prerl.training.settings import TrainSettings
 from tiny import EOS, PREFIX
 from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, Workshop, job, make_problems, metrics, next_ids
 
+pytestmark = pytest.mark.slow
+
 OFFICIAL = {"token_mean": {"mode": "official", "max_tokens_per_micro_batch": 60, "ranks": 2}}
 PHASES = {"grpo": POSTTRAIN_ALL, "nsr_prerl": PRETRAIN_NEGATIVE}
 
