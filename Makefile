@@ -27,8 +27,8 @@ smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: 
 # with the system's programs and those of .venv alone, so that nothing else which a machine has hides what is missing
 SYSTEM := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 test: $(VENV)/installed lint  ## lint, types, unit and workflow tests, with the smoke run
-	PATH=$(CURDIR)/$(VENV)/bin:$(SYSTEM) $(VENV)/bin/python -m pytest -q -n $(CORES) --dist loadgroup --durations 20 \
-		tests --ignore=tests/slurm
+	PATH=$(CURDIR)/$(VENV)/bin:$(SYSTEM) $(VENV)/bin/python -m pytest -q -n $(CORES) --dist loadgroup \
+		--no-loadscope-reorder --durations 20 tests --ignore=tests/slurm
 
 test-fast: $(VENV)/installed  ## unit tests that are not marked slow; no Snakemake, no training job
 	python -m pytest -q -n $(CORES) --dist loadgroup tests/unit -m "not slow"

@@ -31,7 +31,15 @@ def no_slurm_of_the_machine(request: pytest.FixtureRequest, tmp_path_factory: py
     os.environ["PATH"] = os.pathsep.join(folders)
 
 
+def shares_smoke_run(item: pytest.Item) -> bool:
+    return "smoke_run" in getattr(item, "fixturenames", ())
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Of several workers (pytest -n 2 --dist loadgroup) one takes a file; one takes all that share the smoke run."""
-    shared = "smoke_run" in getattr(item, "fixturenames", ())
-    item.add_marker(pytest.mark.xdist_group("smoke" if shared else item.path.name))
+    item.add_marker(pytest.mark.xdist_group("smoke" if shares_smoke_run(item) else item.path.name))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first: the smoke run, then the workflow's tests."""
+    items.sort(key=lambda item: (not shares_smoke_run(item), item.path.parent.name != "workflow"))
