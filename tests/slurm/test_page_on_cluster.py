@@ -8,7 +8,9 @@ import subprocess
 import pytest
 
 from checkouts import ROOT
-from prerl.config.scales import read_files
+from prerl.config.methods import resolve_methods
+from prerl.config.scales import read_config, read_files
+from prerl.planning.gpus import choose_gpus
 from virtual_cluster import SMOKE, wait_for
 
 PAGE = (ROOT / "docs/cluster.md").read_text()
@@ -66,7 +68,13 @@ def test_start(checkout, bash):
 
 
 def test_the_table_of_jobs_is_the_configuration():
-    resources = read_files()["scales"]["paper"]["resources"]
+    block = read_config(read_files() | {"scale": "paper"})
+    resources = {}
+    for rule, own in choose_gpus(block, resolve_methods(block))["resources"].items():
+        resources[rule] = dict(own)
+        if isinstance(own.get("gpu"), dict):  # `gpu: auto`: of each GPU, here as many for both models
+            (gpus,) = {own["gpu"][model] for model in block["models"]}
+            resources[rule] |= {"gpu": gpus, "threads": gpus * own["threads"], "mem_mb": gpus * own["mem_mb"]}
     hours = {"5 days": 120, "1 day": 24, "12 hours": 12, "4 hours": 4, "2 hours": 2, "1 hour": 1}
     rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\d+) \| (\d+) GB \| (\d+ \w+)", PAGE, re.M)
     assert {
