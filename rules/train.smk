@@ -107,7 +107,8 @@ rule reincarnate_policy:
 
 def readers(wildcards):
     """What is made from a run's checkpoints and state: once all of it is there, nothing reads them again."""
-    children = [name for name in METHODS if METHODS[name].parent == wildcards.method and (name in CORE or wildcards.method not in CORE)]
+    own = CORE if wildcards.method in CORE else METHODS  # what `all` trains waits for no baseline
+    children = [name for name in own if METHODS[name].parent == wildcards.method]
     runs = [RUN.format(model=wildcards.model, method=name, seed=wildcards.seed) for name in [wildcards.method, *children]]
     made = [f"{run}/metrics.parquet" for run in runs] + [f"{runs[0]}/samples.parquet"]
     return made + ([f"{runs[0]}/ood.parquet"] if OOD_TASKS and wildcards.method in CORE else [])

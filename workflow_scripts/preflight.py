@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
+from prerl.config.hardware import chosen_for
 from prerl.config.methods import resolve_methods
 from prerl.config.prompt import PromptSettings
 from prerl.config.shapes import Shape, check_architecture
@@ -101,7 +102,7 @@ def check_memory_plan(block: Mapping) -> Iterator[Finding]:
     plans = [plan for plan in memory_plans(block, methods) if plan.capacity_gib]
     for plan in plans:
         parts = " + ".join(f"{name} {gib:.1f}" for name, gib in plan.stages[plan.peak_stage].items())
-        job = f"{plan.rule} of {plan.model} on {plan.gpus} GPU(s)"
+        job = f"{plan.rule} of {chosen_for(plan.model, plan.critic)} on {plan.gpus} GPU(s)"
         yield OK, f"{job}: {plan.peak_gib:.1f} of {plan.capacity_gib} GiB each, planned; {plan.peak_stage}: {parts}"
     if not plans:
         yield OK, "no job asks for a GPU"

@@ -21,7 +21,8 @@ class RolloutSettings:
     max_new_tokens: int = key("longest answer in training", COUNT, unit="tokens", source="max_response_length (A)")
     batch_rows: int = key("most answers decoded together; changes memory only", COUNT)
     kv_cache_gib: float | Literal["auto"] | None = key(
-        "vLLM's key-value cache on each GPU, released while the policy trains; changing it reruns nothing",
+        "vLLM's key-value cache on each GPU, released while the policy trains; `auto`: the rest of "
+        "hardware.gpu.memory_gib; changing it reruns nothing",
         POSITIVE,
         optional=True,
         unit="GiB",

@@ -30,3 +30,15 @@ def balanced_partition(lengths: list[int], parts: int, equal_size: bool) -> list
         pairs = zip(first, reversed(second), strict=True)
         heapq.heappush(heap, state([(a + b, m + n, x + y) for (a, m, x), (b, n, y) in pairs]))
     return [sorted(items) for _, _, items in heap[0][1]]
+
+
+def parts_within(lengths: list[int], limit: int, parts: int, step: int = 1) -> list[list[int]]:
+    """`balanced_partition` in the fewest of `parts`, `parts` + `step`, … whose sums are at most `limit`.
+
+    An item above the limit is alone. [3, 3, 3, 3] with limit 6 from one part on gives two of two.
+    """
+    while True:
+        cut = balanced_partition(lengths, parts, equal_size=False)
+        if all(len(part) < 2 or sum(lengths[i] for i in part) <= limit for part in cut):
+            return cut
+        parts += step

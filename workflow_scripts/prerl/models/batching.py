@@ -9,7 +9,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from transformers import PreTrainedModel
 
-from prerl.core.partition import balanced_partition
+from prerl.core.partition import parts_within
 from prerl.models.logprobs import response_logprobs
 from prerl.models.packing import packs_rows, shares_prompt
 
@@ -42,10 +42,7 @@ def plan_micro_batches(lengths: list[int], max_tokens: int, ranks: int, packed: 
     if packed and lengths:
         alone = sum(2 * length > max_tokens for length in lengths)  # no two of these go together
         steps = -(-max(-(-sum(lengths) // max_tokens), alone) // ranks)
-        batches = balanced_partition(lengths, steps * ranks, equal_size=False)
-        while any(len(batch) > 1 and sum(lengths[row] for row in batch) > max_tokens for batch in batches):
-            steps += 1
-            batches = balanced_partition(lengths, steps * ranks, equal_size=False)
+        batches = parts_within(lengths, max_tokens, steps * ranks, ranks)
         batches = [batch for batch in sorted(batches, key=lambda batch: -sum(lengths[i] for i in batch)) if batch]
     else:
         batches = pack_micro_batches(lengths, max_tokens)
@@ -93,11 +90,7 @@ def prompt_groups(
         prompt = len(chosen[group[0]])
         own = [len(answers[index]) - 1 for index in group]
         room = max(max_tokens - prompt, max(own), 1)
-        parts = max(1, -(-sum(own) // room))
-        cut = balanced_partition(own, parts, equal_size=False)
-        while any(len(part) > 1 and sum(own[i] for i in part) > room for part in cut):
-            parts += 1
-            cut = balanced_partition(own, parts, equal_size=False)
+        cut = parts_within(own, room, max(1, -(-sum(own) // room)))
         for part in filter(None, cut):
             units.append([rows[group[i]] for i in sorted(part)])
             tokens.append(prompt + sum(own[i] for i in part))
