@@ -155,7 +155,10 @@ class Output:
                 self.rule = found[1]
             elif found := JOB_ID.match(line):
                 self.started = found[1]
-                self.running[self.started] = (self.rule, {})
+                if self.in_error:  # the job that failed
+                    self.running.pop(self.started, None)
+                else:
+                    self.running[self.started] = (self.rule, {})
             elif (found := WILDCARDS.match(line)) and self.started in self.running:
                 pairs = (pair.partition("=") for pair in found[1].split(", "))
                 self.running[self.started][1].update({name: value for name, _, value in pairs})

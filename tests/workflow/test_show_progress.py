@@ -122,6 +122,10 @@ def test_what_runs_now_and_what_ended_last(tmp_path, capsys):
         stream.write("Finished jobid: 4 (Rule: train_policy)\n")
     output.follow()
     assert list(output.running) == ["7"] and output.last == "train_policy grpo seed 1"
+    with log.open("a") as stream:
+        stream.write("Error in rule prepare_miniature_data:\n    jobid: 7\n    wildcards: set=train\n")
+    output.follow()
+    assert output.running == {}
     display.end()
 
 

@@ -16,6 +16,8 @@ from hostile import BOXES, TEXTS
 from prerl.evaluation.grading import grade_math_verify
 from prerl.rollouts.rewards import hendrycks_reward, is_equiv, last_boxed
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 LIMIT_S = 3.0
 ENDLESS = {"tower of powers", "factorial of a factorial", "long sum", "5,000 nested parentheses"}
@@ -101,8 +103,6 @@ JOB = """
 import multiprocessing, sys, threading, time
 sys.path.insert(0, {scripts!r})
 from prerl.evaluation.grading import grade_math_verify
-
-pytestmark = pytest.mark.slow
 
 def report():
     while len(children := multiprocessing.active_children()) < 2:

@@ -20,6 +20,8 @@ from prerl.core.constants import CHUNK_LOGITS as PLANNED_CHUNK_LOGITS
 from prerl.planning.gpus import choose_gpus
 from prerl.planning.memory import cache_gib, check_memory, memory_plan, memory_plans, saved_bytes, training_stages
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 CONFIG = read_files()
 # mostly activations; mostly weights, gradients and moments; mostly logits and the head's gradient
@@ -71,8 +73,6 @@ import torch
 from accelerate import Accelerator
 from transformers import Qwen3Config, Qwen3ForCausalLM
 from prerl.training.updates import policy_update
-
-pytestmark = pytest.mark.slow
 
 def update(shape, answer, times):
     model = Qwen3ForCausalLM(Qwen3Config(**shape))

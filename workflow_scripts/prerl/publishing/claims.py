@@ -52,10 +52,7 @@ class Scalar:
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of the claims table; `side` is the paper's side of `null`; `methods`: whose training it is about.
-
-    reads: what it is computed from: "alignment", "answers" (of the base too, if in `methods`), "ood" or "curves".
-    """
+    """A row of the claims table: the paper's `side` of `null`, the methods and what it reads (alignment, answers …)."""
 
     name: str
     measure: Callable[[Evidence], Scalar]
