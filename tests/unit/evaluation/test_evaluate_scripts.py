@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 GRADING = {"processes": 1, "time_limit_s": 10.0}
 KEY = ["update", "benchmark", "question", "sample"]

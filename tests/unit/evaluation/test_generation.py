@@ -15,6 +15,8 @@ from prerl.evaluation.workers import WorkerError, run_on_workers, visible_gpus, 
 from tiny_training import PROMPT, SAMPLING, make_base, make_problems
 from worker_tasks import Task
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "seed": 1,
     "samples_per_question": 4,

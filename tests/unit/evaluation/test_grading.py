@@ -13,6 +13,8 @@ from sympy import srepr
 from prerl.evaluation import grading
 from prerl.evaluation.grading import grade_math_verify
 
+pytestmark = pytest.mark.slow
+
 TOWER = "9^{9^{9^{9}}}"  # a tower of powers: SymPy evaluates it for ever
 
 
