@@ -46,9 +46,10 @@ RUN = f"{R}/{{model}}/{{method}}/seed{{seed}}"  # of one method and seed
 BASE_RUN = f"{R}/{{model}}/{BASE}/seed{{seed}}"
 JOB = "{model}_{method}_seed{seed}"  # names of logs and benchmarks
 
-BENCHMARKS = list(SCALE["data"]["benchmarks"])
+# what trained policies are asked
+BENCHMARKS = [name for name, problems in SCALE["data"]["benchmarks"].items() if problems["role"] != "alignment"]
 PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
-GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if "generated" in problems]
+GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if {"generated", "sums"} & set(problems)]
 FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in problems]
 
 BASELINES = [name for name, entry in SCALE["methods"].items() if entry.get("baseline")]
@@ -164,7 +165,7 @@ def sampling(max_new_tokens):
 
 
 def longest_answer():
-    return max(SCALE[block]["max_new_tokens"] for block in ("rollouts", "validation", "evaluation"))
+    return max(SCALE[block]["max_new_tokens"] for block in ("rollouts", "validation", "evaluation", "alignment"))
 
 
 def base_manifest(wildcards):

@@ -2,9 +2,13 @@
 # Makes: the base models, results/{scale}/data/{set}.parquet.
 localrules:
     download_model,
+    import_model,
     download_data,
     download_ood,
     prepare_data,
+
+
+IMPORTED = ("package", "folder")  # sources of models that are neither trained here nor on the hub
 
 
 rule pretrain_miniature_model:
@@ -39,7 +43,9 @@ rule prepare_miniature_data:
         f"{R}/data/{{set}}.parquet",
     params:
         settings=lambda wildcards: settings(
-            seed=SCALE["data"]["seed"], set=wildcards.set, **PROBLEM_SETS[wildcards.set]["generated"]
+            seed=SCALE["data"]["seed"],
+            set=wildcards.set,
+            **(PROBLEM_SETS[wildcards.set].get("generated") or PROBLEM_SETS[wildcards.set]["sums"]),
         ),
     log:
         f"{R}/logs/prepare_miniature_data/{{set}}.log",
@@ -77,6 +83,42 @@ rule download_model:
     shell:
         "HF_HUB_OFFLINE=$USERS_HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY=1 python workflow_scripts/download_model.py"
         " --revision {params.revision} --settings {params.settings:q} --state {params.state} --manifest {output} > {log} 2>&1"
+
+
+def model_files(wildcards):
+    """Files of a model folder of the user's: a new one reruns the job."""
+    if (folder := SCALE["models"][wildcards.model].get("folder")) is None:
+        return []
+    if not Path(folder).is_dir():
+        raise WorkflowError(f"models.{wildcards.model}.folder: {folder} is not a folder (from {Path.cwd()}); correct it")
+    return sorted(str(path) for path in Path(folder).iterdir() if path.suffix in (".safetensors", ".json", ".jinja"))
+
+
+rule import_model:
+    input:
+        model_files,
+    output:
+        f"{R}/{{model}}/{BASE}/model/manifest.json",
+    params:
+        source=lambda wildcards: settings(
+            **{key: SCALE["models"][wildcards.model][key] for key in IMPORTED if key in SCALE["models"][wildcards.model]}
+        ),
+        settings=lambda wildcards, output: settings(  # what only a check reads; see download_model
+            model=wildcards.model,
+            architecture=SCALE["models"][wildcards.model]["architecture"],
+            prompt=SCALE["prompt"],
+            max_new_tokens=longest_answer(),
+        ),
+        state=f"{R}/state/downloads/{{model}}",  # what arrived; no output, a failed job would lose it
+    log:
+        f"{R}/logs/import_model/{{model}}.log",
+    benchmark:
+        f"{R}/benchmarks/import_model/{{model}}.tsv"
+    wildcard_constraints:
+        model=any_of(name for name, model in SCALE["models"].items() if set(IMPORTED) & set(model)),
+    shell:
+        "python workflow_scripts/import_model.py --source {params.source:q} --settings {params.settings:q}"
+        " --state {params.state} --manifest {output} > {log} 2>&1"
 
 
 rule download_data:

@@ -11,9 +11,16 @@ CONTRASTS = expand(f"{R}/{{model}}/contrasts.parquet", model=SCALE["models"])
 CURVES = expand(f"{R}/{{model}}/curves.parquet", model=SCALE["models"])
 OOD = expand(f"{R}/{{model}}/ood.parquet", model=SCALE["models"])
 OOD_CONTRASTS = expand(f"{R}/{{model}}/ood_contrasts.parquet", model=SCALE["models"])
-BASES = [{"model": model, "seed": seed} for model in SCALE["models"] for seed in SCALE["seeds"]]
-ALIGNMENT = [f"{BASE_RUN}/alignment.parquet".format(**base) for base in BASES]
-ALIGNMENT_TOKENS = [f"{BASE_RUN}/alignment_tokens.parquet".format(**base) for base in BASES]
+ALIGNMENT_RUNS = [
+    {"model": model, "seed": seed, "benchmark": benchmark}
+    for model in SCALE["models"]
+    for seed in SCALE["seeds"]
+    for benchmark in ALIGNED
+]
+ALIGNMENT, GRADIENTS, ALIGNMENT_TOKENS = (
+    [f"{BASE_RUN}/alignment/{{benchmark}}/{name}.parquet".format(**run) for run in ALIGNMENT_RUNS]
+    for name in ("alignment", "gradients", "tokens")
+)
 
 
 def publish_settings(methods):
@@ -26,7 +33,7 @@ def publish_settings(methods):
         verdicts=SCALE["verdicts"],
         models=list(SCALE["models"]),
         seeds=SCALE["seeds"],
-        alignment=BASES,
+        alignment=ALIGNMENT_RUNS,
         methods={
             name: {
                 **{key: value for key, value in SCALE["methods"].get(name, {}).items() if key != "phases"},  # its look
@@ -70,15 +77,18 @@ def study_text():
         return ", ".join(f"``{name}`` ({questions_of(PROBLEM_SETS[name])} questions)" for name in names)
 
     sets_of_harness = ", ".join(f"``{name}`` ({task['questions']} questions)" for name, task in OOD_TASKS.items())
-    seeds, ood, validation, alignment = SCALE["seeds"], benchmarks_of("ood"), SCALE["validation"], SCALE["alignment"]
+    seeds, ood, validation = SCALE["seeds"], benchmarks_of("ood"), SCALE["validation"]
+    aligned = (
+        f"{rollouts['questions']} questions of ``{name}``, {rollouts['rollouts_per_question']} rollouts each"
+        for name, rollouts in ALIGNED.items()
+    )
     sentences = [
         f"{len(seeds)} seeds ({', '.join(map(str, seeds))})",
         f"Evaluation: {SCALE['evaluation']['samples_per_question']} answers to each question of {sets(benchmarks_of('main'))}"
         + (f"; out of distribution: {sets(ood)}" if ood else "")
         + (f"; one answer to each question of {sets_of_harness}" if OOD_TASKS else ""),
         f"Validation: {validation['samples_per_question']} answers to each question of {sets(validation['benchmarks'])}",
-        f"Alignment: {alignment['questions']} questions of ``{alignment['benchmark']}``, "
-        f"{alignment['rollouts_per_question']} rollouts each",
+        f"Alignment: {'; '.join(aligned)}",
         f"Training: {SCALE['training']['prompts_per_update']} prompts an update, "
         f"{SCALE['rollouts']['samples_per_prompt']} samples each",
         "All counts are those of one policy of one seed",
@@ -90,7 +100,7 @@ STUDY = study_text()
 
 
 FIGURES = {  # target -> its inputs
-    "figure_alignment": {"alignment": ALIGNMENT, "alignment_tokens": ALIGNMENT_TOKENS},
+    "figure_alignment": {"alignment": ALIGNMENT, "gradients": GRADIENTS, "tokens": ALIGNMENT_TOKENS},
     "figure_spaces": {"curves": CURVES},
     "figure_thoughts": {"questions": QUESTIONS},
     "figure_warmup": {"questions": QUESTIONS},
@@ -102,7 +112,8 @@ TABLES = {
     "table_main": {"questions": QUESTIONS, "contrasts": CONTRASTS, "curves": CURVES},
     "table_warmup_space": {"questions": QUESTIONS, "contrasts": CONTRASTS, "curves": CURVES},
     "table_ood": {"ood": OOD, "contrasts": OOD_CONTRASTS},
-    "table_claims": {"questions": QUESTIONS, "scores": SCORES, "curves": CURVES, "ood": OOD, "alignment": ALIGNMENT},
+    "table_alignment": {"alignment": ALIGNMENT, "gradients": GRADIENTS},
+    "table_claims": {"questions": QUESTIONS, "scores": SCORES, "curves": CURVES, "ood": OOD, "gradients": GRADIENTS},
 }
 
 

@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
 from prerl.config.shapes import Shape, check_architecture
 from prerl.core.errors import run_main
@@ -33,7 +34,7 @@ def main() -> None:
     def check(folder: Path) -> None:
         config = json.loads((folder / "config.json").read_bytes())
         check_architecture(settings["model"], Shape(**settings["architecture"]), config)
-        check_base_model(folder, PromptSettings(**settings["prompt"]), settings["max_new_tokens"])
+        check_base_model(folder, from_dict(PromptSettings, settings["prompt"]), settings["max_new_tokens"])
 
     try:
         download_model(

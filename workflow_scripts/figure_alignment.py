@@ -1,4 +1,4 @@
-"""Figure: how well ∇log P(y|x) and ∇log P(y) of the base model align, with two controls."""
+"""Figure: how well ∇log P(y|x) and ∇log P(y) of the base model align, and how well with another context than x."""
 
 import numpy as np
 import pandas as pd
@@ -7,8 +7,9 @@ from matplotlib.figure import SubFigure
 from matplotlib.ticker import StrMethodFormatter
 
 from prerl.core.errors import run_main
-from prerl.core.statistics import Interval, cluster_bootstrap_mean
+from prerl.core.statistics import Interval
 from prerl.publishing import paper, plotting
+from prerl.publishing.alignment import ALL, NAMES, ROLLOUT, excess, of_first_benchmark, over_questions, per_rollout
 from prerl.publishing.inputs import FIGURE, read_job
 from prerl.publishing.labels import BLACK, BLUE, GREY, ORANGE, VERMILLION
 
@@ -16,17 +17,14 @@ OUTCOMES = {
     "right": (True, {"color": BLUE, "linestyle": "-", "marker": "o"}),
     "wrong": (False, {"color": VERMILLION, "linestyle": "--", "marker": "^"}),
 }
-PARTNERS = {  # what ∇log P(y) is compared with: column prefix and line style
-    "same y, x": ("", {"color": BLACK, "linestyle": "-", "marker": "o"}),
-    "same y, other x": ("other_x_", {"color": ORANGE, "linestyle": "--", "marker": "^"}),
-    "other y, other x": ("other_xy_", {"color": BLUE, "linestyle": ":", "marker": "s"}),
+OWN, OTHER, BOTH = "own_x", "other_x", "other_xy"
+STYLES = {
+    OWN: {"color": BLACK, "linestyle": "-", "marker": "o"},
+    OTHER: {"color": ORANGE, "linestyle": "--", "marker": "^"},
+    BOTH: {"color": BLUE, "linestyle": ":", "marker": "s"},
 }
-# in the order of ours: mean; least, most; negative
-PAPER_INNER = (
-    f"paper ({paper.GRADE}): {paper.INNER_MEAN:+.2f}; {paper.INNER_LEAST:+.2f}, {paper.INNER_MOST:+.2f}; "
-    f"{paper.NEGATIVE_PERCENT} %"
-)
-ROLLOUT_KEYS = ["seed", "benchmark", "question", "sample"]
+PAPER_INNER = f"paper ({paper.GRADE}): {paper.INNER_MEAN:+.2f}, {paper.NEGATIVE_PERCENT} % negative"
+SEEN = (0.005, 0.995)  # quantiles between which a histogram is drawn; the rest is counted in its outermost bars
 
 
 def units(rows: pd.DataFrame) -> pd.Series:
@@ -46,97 +44,68 @@ def position_bins(position: pd.Series) -> pd.Series:
 
 
 def entropy_bins(rows: pd.DataFrame) -> pd.Series:
-    """Mean entropy of the decile each token falls into (ties share a bin)."""
-    decile = pd.qcut(rows["entropy_yx"], 10, duplicates="drop")
-    return rows.groupby(decile, observed=True)["entropy_yx"].transform("mean")
+    """Mean entropy of the bin each token falls into: two bins a decade from 0.001 nats up, one for all below."""
+    edges = np.concatenate([[0.0], 10.0 ** np.arange(-3, 1.6, 0.5)])
+    bins = np.searchsorted(edges, rows["entropy_yx"], side="right")
+    return rows.groupby(bins)["entropy_yx"].transform("mean")
 
 
-def outline(axes: Axes, data: pd.Series, edges: np.ndarray, weights: np.ndarray, style: dict, label: str) -> None:
-    """Outline of one weighted histogram with a line as its legend entry (an empty label gives no entry)."""
+def outline(axes: Axes, data: pd.Series, edges: np.ndarray, style: dict, label: str) -> None:
+    """Outline of one histogram in % of its rollouts, with a line as its legend entry; outliers in the outer bars."""
     color, linestyle = style["color"], style["linestyle"]
-    axes.hist(data, list(edges), weights=weights, histtype="step", color=color, linestyle=linestyle, linewidth=1.2)
-    if label:
-        axes.plot([], [], color=color, linestyle=linestyle, label=label)
+    shares = np.full(len(data), 100 / len(data))
+    axes.hist(
+        data.clip(edges[0], edges[-1]), list(edges), weights=shares, histtype="step", color=color,
+        linestyle=linestyle, linewidth=1.2,
+    )  # fmt: skip
+    axes.plot([], [], color=color, linestyle=linestyle, label=label)
 
 
-def mean_over_questions(rows: pd.DataFrame, column: str, settings: dict) -> Interval:
-    """Mean of `column` over rollouts (at least one not NaN), with the interval that resamples whole questions."""
-    values = rows[column].dropna()
-    questions = rows.loc[values.index, ["seed", "benchmark", "question"]].astype(str).agg("/".join, axis=1)
-    return cluster_bootstrap_mean(values.to_numpy(), questions.to_numpy(), **settings["bootstrap"])
-
-
-def three_digits(value: float) -> str:
-    """Three significant digits with a thousands separator: 15,800."""
-    return f"{float(f'{value:.3g}'):,g}"
-
-
-def inner_numbers(axes: Axes, rows: pd.DataFrame, column: str, settings: dict) -> None:
-    """Mean [interval], min, max and negative share of ⟨∇log P(y|x), ∇log P(y)⟩ beside the paper's."""
-    inner = rows[column]
-    mean, low, high = mean_over_questions(rows, column, settings)
-    lines = [
-        f"same y, x: mean {three_digits(mean)} [{three_digits(low)}, {three_digits(high)}];",
-        f"min {three_digits(inner.min())}, max {three_digits(inner.max())}; {100 * (inner < 0).mean():.3g} % negative",
-        PAPER_INNER,
-    ]
-    axes.set_ylim(top=1.4 * axes.get_ylim()[1])
-    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
-    text = axes.text(0.02, 0.99, "\n".join(lines), transform=axes.transAxes, va="top", fontsize=5.6, bbox=white)
-    text.set_in_layout(False)  # a long line must not narrow every panel
-
-
-def cosine_legend(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
-    """Name every partner with its mean cosine and the interval from resampling whole questions."""
-    for name, (prefix, style) in PARTNERS.items():
-        if rows[f"{prefix}cosine"].isna().all():
-            continue
-        mean, low, high = mean_over_questions(rows, f"{prefix}cosine", settings)
-        text = f"{name}: {mean:.2f} [{low:.2f}, {high:.2f}]"
-        axes.plot([], [], color=style["color"], linestyle=style["linestyle"], label=text)
-    axes.set_ylim(top=1.4 * axes.get_ylim()[1])
-    axes.legend(loc="upper center", fontsize=5.8)
-
-
-def histograms(axes: Axes, rows: pd.DataFrame, column: str) -> None:
-    """Outlines of the distribution over rollouts for the three partners, with equal bins and a line at zero."""
-    values = {name: rows[prefix + column].dropna() for name, (prefix, _) in PARTNERS.items()}
-    low, high = pd.concat(values.values()).min(), pd.concat(values.values()).max()
+def histograms(axes: Axes, gradients: pd.DataFrame, column: str, compared: list[str]) -> None:
+    """Distribution over rollouts (and draws) for each comparison, with equal bins and a line at zero."""
+    whole = gradients[gradients["group"] == ALL]
+    values = {name: whole.loc[whole["compared"] == name, column] for name in compared}
+    low, high = pd.concat(values.values()).quantile(list(SEEN))
     edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 0.5, high + 0.5, 41)
     for name, data in values.items():
-        outline(axes, data, edges, np.ones(len(data)), PARTNERS[name][1], "")
+        outline(axes, data, edges, STYLES[name], NAMES[name])
     axes.axvline(0, color=GREY, linewidth=0.7)
-
-
-def negative_share(axes: Axes, rows: pd.DataFrame, confidence: float) -> None:
-    """Share of negative inner products by partner, right and wrong rollouts apart."""
-    for offset, (outcome, (is_right, style)) in zip((-0.28, 0.16), OUTCOMES.items(), strict=True):
-        part = rows[rows["right"] == is_right]
-        if part.empty:
-            continue
-        for x, (prefix, _) in enumerate(PARTNERS.values()):
-            inner = part[f"{prefix}inner_mean"].dropna()
-            if inner.empty:
-                continue
-            share = 100 * (inner < 0).groupby(units(part).loc[inner.index]).mean()
-            plotting.mean_point(axes, x + offset, share, style, confidence, outcome if x == 0 else None)
-    axes.set_xticks(range(len(PARTNERS)), [name.replace(", ", ",\n") for name in PARTNERS])
-    axes.set_xlim(-0.6, len(PARTNERS) - 0.4)
-    axes.set_ylim(-4, 104)
-    axes.set_title("Negative inner products (%)")
+    axes.set_ylabel("Rollouts (%)")
     axes.legend()
 
 
+def dots(axes: Axes, intervals: dict[str, Interval], color: str) -> None:
+    """A point with its interval for each name, from top to bottom."""
+    for place, (mean, low, high) in enumerate(intervals.values()):
+        bars = np.nan_to_num([[mean - low], [high - mean]])
+        axes.errorbar([mean], [-place], xerr=bars, color=color, marker="o", markersize=3.5, capsize=2, elinewidth=1)
+        axes.annotate(f"{mean:.2f}", (mean, -place), (0, 4), textcoords="offset points", ha="center", fontsize=5.8)
+    axes.set_yticks([-place for place in range(len(intervals))], list(intervals))
+    axes.set_ylim(0.6 - len(intervals), 0.7)
+    axes.axvline(0, color=GREY, linewidth=0.7)
+
+
+def inner_panel(axes: Axes, gradients: pd.DataFrame, settings: dict) -> None:
+    """Inner products of mean log-probs, with ours beside the paper's under the axis."""
+    histograms(axes, gradients, "inner_mean", [OWN, OTHER])
+    inner = per_rollout(gradients, OWN, "inner_mean")
+    mean, low, high = (f"{value:,.3g}" for value in over_questions(inner, settings))
+    ours = f"own x: {mean} [{low}, {high}], {100 * (inner < 0).mean():.3g} % negative"
+    axes.set_title("Inner product, log-probs averaged over tokens")
+    axes.set_xlabel(f"{ours}\n{PAPER_INNER}", fontsize=6)
+
+
 def right_against_wrong(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
-    """Distribution of the cosine (same y, x) over right and wrong rollouts, each normalised to one, with its mean."""
+    """Distribution of the cosine with the own x (column `cosine`) over right and wrong rollouts, with its mean."""
     edges = np.linspace(rows["cosine"].min() - 1e-6, rows["cosine"].max() + 1e-6, 31)
     for outcome, (is_right, style) in OUTCOMES.items():
-        part = rows[(rows["right"] == is_right) & rows["cosine"].notna()]
+        part = rows[rows["right"] == is_right]
         if len(part):
-            mean, low, high = mean_over_questions(part, "cosine", settings)
-            name = f"{outcome}, n = {len(part):,}: {mean:.2f} [{low:.2f}, {high:.2f}]"
-            outline(axes, part["cosine"], edges, np.full(len(part), 100 / len(part)), style, name)
-    axes.set_title("Cosine (same y, x) by outcome, [interval]")
+            mean, low, high = over_questions(part.set_index(ROLLOUT)["cosine"], settings)
+            outline(
+                axes, part["cosine"], edges, style, f"{outcome}, n = {len(part):,}: {mean:.2f} [{low:.2f}, {high:.2f}]"
+            )
+    axes.set_title("Cosine with own x, by outcome")
     axes.set_ylabel("Rollouts (%)")
     axes.set_ylim(top=1.3 * axes.get_ylim()[1])
     axes.legend(loc="upper center", fontsize=5.8)
@@ -182,30 +151,28 @@ def token_panels(panels: np.ndarray, tokens: pd.DataFrame, confidence: float) ->
         axes.set_xlabel("Position in the response (log scale)")
         axes.set_ylim(bottom=0)
         axes.legend()
-    panels[1].set_xlabel("Entropy given x (nats, decile means)")
+    panels[1].set_xlabel("Entropy given x (nats, log scale)")
     panels[2].set_ylim(0, 103)
-    for axes in (panels[0], panels[2]):
+    for axes in panels:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
 
 
-def draw(block: SubFigure, rows: pd.DataFrame, tokens: pd.DataFrame, settings: dict) -> None:
-    """Nine panels of one model."""
-    tokens = tokens.merge(rows[[*ROLLOUT_KEYS, "right"]], on=ROLLOUT_KEYS, validate="many_to_one")
+def draw(block: SubFigure, rows: pd.DataFrame, gradients: pd.DataFrame, tokens: pd.DataFrame, settings: dict) -> None:
+    """Nine panels of one model, on the first benchmark."""
+    rows, gradients, tokens = (of_first_benchmark(table, settings) for table in (rows, gradients, tokens))
+    rows = rows.join(per_rollout(gradients, OWN, "cosine"), on=ROLLOUT)
+    tokens = tokens.merge(rows[[*ROLLOUT, "right"]], on=ROLLOUT, validate="many_to_one")
     panels = block.subplots(3, 3)
-    titles = {
-        "inner_sum": "Inner product (summed log-probs)",
-        "inner_mean": "Inner product (mean log-probs)",
-        "cosine": "Cosine, mean [interval]",
-    }
-    for axes, (column, title) in zip(panels[0], titles.items(), strict=True):
-        histograms(axes, rows, column)
-        axes.set_title(title)
-    panels[0][0].set_ylabel("Rollouts")
-    inner_numbers(panels[0][0], rows, "inner_sum", settings)
-    inner_numbers(panels[0][1], rows, "inner_mean", settings)
-    cosine_legend(panels[0][2], rows, settings)
-    negative_share(panels[1][0], rows, settings["confidence"])
+    histograms(panels[0][0], gradients, "cosine", [OWN, OTHER, BOTH])
+    panels[0][0].set_title("Cosine of ∇log P(y) with ∇log P(y|·)")
+    compared = {NAMES[name]: over_questions(per_rollout(gradients, name, "cosine"), settings) for name in NAMES}
+    dots(panels[0][1], compared, BLACK)
+    panels[0][1].set_title("Mean cosine, [interval over questions]")
+    groups = {group: over_questions(excess(gradients, group=group), settings) for group in gradients["group"].unique()}
+    dots(panels[0][2], groups, VERMILLION)
+    panels[0][2].set_title("Excess: own x − another problem's x, by weights")
+    inner_panel(panels[1][0], gradients, settings)
     right_against_wrong(panels[1][1], rows, settings)
     scatter(block, panels[1][2], tokens)
     token_panels(panels[2], tokens, settings["confidence"])
@@ -213,15 +180,18 @@ def draw(block: SubFigure, rows: pd.DataFrame, tokens: pd.DataFrame, settings: d
 
 def main() -> None:
     """Draw the alignment of the base model."""
-    job = read_job(__doc__, ["alignment", "alignment_tokens"], FIGURE)
-    rollouts, tokens = (sum(map(len, job.tables[name].values())) for name in ("alignment", "alignment_tokens"))
+    job = read_job(__doc__, ["alignment", "gradients", "tokens"], FIGURE)
+    rollouts, tokens = (
+        sum(len(of_first_benchmark(table, job.settings)) for table in job.tables[name].values())
+        for name in ("alignment", "tokens")
+    )
     seeds = len(job.settings["seeds"])
     unit = f"{seeds} seeds" if seeds > 1 else "questions (1 seed)"
     footer = (
-        f"n = {rollouts:,} rollouts of the base, {tokens:,} tokens; lines and points: mean and "
-        f"{100 * job.settings['confidence']:g} % t interval over {unit}; [ ]: bootstrap over questions"
+        f"{job.settings['alignment'][0]['benchmark']}, n = {rollouts:,} rollouts of the base, {tokens:,} tokens; [ ], "
+        f"bars: bootstrap over questions; bands: mean and {100 * job.settings['confidence']:g} % t interval over {unit}"
     )
-    plotting.draw_models(job, draw, footer, height_in=6.2)
+    plotting.draw_models(job, draw, footer, height_in=6.6)
 
 
 if __name__ == "__main__":

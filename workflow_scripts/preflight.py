@@ -20,6 +20,7 @@ from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
 from prerl.config.hardware import chosen_for
+from prerl.config.key import from_dict
 from prerl.config.methods import resolve_methods
 from prerl.config.prompt import PromptSettings
 from prerl.config.shapes import Shape, check_architecture
@@ -65,24 +66,33 @@ def check_disk(
         yield OK, f"{said}; quotas are not checked"
 
 
+def source_of(model: Mapping) -> str:
+    """Where a model comes from, in words."""
+    if "hub" in model:
+        return str(HubModel(**model["hub"]))
+    if "package" in model:
+        return f"{model['package']['file']} of {model['package']['name']} {model['package']['version']}"
+    return f"folder {model['folder']}"
+
+
 def check_models(block: Mapping, results: Path) -> Iterator[Finding]:
     """Revision, files, shape, tokenizer, template and EOS of the downloaded models."""
-    longest = max(block[stage]["max_new_tokens"] for stage in ("rollouts", "validation", "evaluation"))
+    longest = max(block[stage]["max_new_tokens"] for stage in ("rollouts", "validation", "evaluation", "alignment"))
     for name, model in block["models"].items():
-        if "hub" not in model:
+        if "generated" in model:
             yield OK, f"{name} is trained here, nothing to download"
             continue
-        manifest = results / name / "base/model/manifest.json"
+        manifest, source = results / name / "base/model/manifest.json", source_of(model)
         if not manifest.exists():
             command = f"snakemake --cores 1 --config scale={results.name} -- {manifest}"
-            yield LATER, f"{name} ({HubModel(**model['hub'])}) is not downloaded yet: `{command}`"
+            yield LATER, f"{name} ({source}) is not here yet: `{command}`"
             continue
-        folder = published(HubModel(**model["hub"]), manifest)
+        folder = published(HubModel(**model["hub"]), manifest) if "hub" in model else manifest.parent
         check_architecture(name, Shape(**model["architecture"]), json.loads((folder / "config.json").read_bytes()))
-        tokenizer = check_base_model(folder, PromptSettings(**block["prompt"]), longest)
+        tokenizer = check_base_model(folder, from_dict(PromptSettings, block["prompt"]), longest)
         prefix = block["prompt"]["prefix_token"]
         ids = f"{prefix} {tokenizer.convert_tokens_to_ids(prefix)}, {tokenizer.eos_token} {tokenizer.eos_token_id}"
-        yield OK, f"{name} is {HubModel(**model['hub'])}; token ids: {ids}"
+        yield OK, f"{name} is {source}; token ids: {ids}"
 
 
 def check_environments(said: str, arguments: list[str]) -> Iterator[Finding]:

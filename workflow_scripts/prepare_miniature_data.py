@@ -1,4 +1,4 @@
-"""The training problems or one benchmark of the miniature (rule prepare_miniature_data)."""
+"""The training problems or one benchmark that are made here: chains or sums (rule prepare_miniature_data)."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ import pyarrow as pa
 from prerl.core.errors import run_main
 from prerl.core.files import write_parquet
 from prerl.data.corpus import problem_set
+from prerl.data.sums import sum_problems
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help='JSON {"seed", "set", "operations", "questions"}')
+    parser.add_argument(
+        "--settings",
+        required=True,
+        help='JSON {"seed", "set", "questions", "operations" of chains or "largest" of sums}',
+    )
     parser.add_argument("--problems", type=Path, required=True, help="parquet to write")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
-    name = settings["set"]
-    rng = random.Random(f"{settings['seed']}/{name}")
-    problems = problem_set(rng, settings["operations"], settings["questions"], held_out=name != "train")
+    name, questions = settings["set"], settings["questions"]
+    rng, held_out = random.Random(f"{settings['seed']}/{name}"), name != "train"
+    if "largest" in settings:
+        made = [(text, answer, "2") for text, answer in sum_problems(rng, settings["largest"], questions, held_out)]
+    else:
+        chains = problem_set(rng, settings["operations"], questions, held_out)
+        made = [(problem.text, str(problem.answer), str(len(problem.operators))) for problem in chains]
     rows = [
-        {
-            "id": f"{name}-{number:04d}",
-            "problem": problem.text,
-            "answer": str(problem.answer),
-            "level": str(len(problem.operators)),
-            "source": "generated",
-        }
-        for number, problem in enumerate(problems)
+        {"id": f"{name}-{number:04d}", "problem": text, "answer": answer, "level": level, "source": "generated"}
+        for number, (text, answer, level) in enumerate(made)
     ]
     write_parquet(arguments.problems, pa.Table.from_pylist(rows))
 

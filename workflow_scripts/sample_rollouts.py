@@ -6,6 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
+from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.errors import UserError, run_main
@@ -35,7 +36,7 @@ def main() -> None:
     policy = Policy(
         verify(arguments.policy),
         EngineSettings(**settings["engine"] | arguments.engine_memory),
-        PromptSettings(**settings["prompt"]),
+        from_dict(PromptSettings, settings["prompt"]),
         SamplingSettings(**settings["sampling"]),
     )
     rollouts = policy.samples(

@@ -26,7 +26,7 @@ def reading_form(table: pd.DataFrame, rows: list[ClaimRow]) -> pd.DataFrame:
 
 def main() -> None:
     """Write the claims table as CSV (full precision) and Markdown (rounded, with the question bootstrap)."""
-    job = read_job(__doc__, ["questions", "scores", "curves", "ood", "alignment"], TABLE)
+    job = read_job(__doc__, ["questions", "scores", "curves", "ood", "gradients"], TABLE)
     rows = claim_rows(Evidence(settings=job.settings, **job.tables))
     table = pd.DataFrame([row.row for row in rows], columns=COLUMNS)
     notes = [NOTE] + [f"Not tested: {row.row['claim']} ({row.reason})." for row in rows if row.reason]

@@ -69,7 +69,7 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
         "verdicts": True,
         "models": list(models),
         "seeds": list(seeds),
-        "alignment": [{"model": model, "seed": seed} for model in models for seed in seeds],
+        "alignment": [{"model": model, "seed": seed, "benchmark": "chain3"} for model in models for seed in seeds],
         "methods": {name: look(name) | blocks[name] for name in methods},
         "main_benchmarks": MAIN,
         "ood_benchmarks": OOD,
@@ -193,34 +193,37 @@ def curves(config: dict) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["method", "seed", "update", "kind", "name", "benchmark", "value"])
 
 
-def alignment(seed_index: int, rollouts: int = 24) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rollouts whose cosines average exactly 0.40 + 0.01 · seed_index, and 30 tokens for each of them."""
+def alignment(seed_index: int, rollouts: int = 24) -> dict[str, pd.DataFrame]:
+    """Rollouts, the comparisons of their gradients and 30 tokens of each, by file.
+
+    The cosines with the own x average exactly 0.40 + 0.01 · seed_index, with another problem's x 0.10.
+    """
     rng = np.random.default_rng(100 + seed_index)
     spread = np.linspace(-0.2, 0.2, rollouts)
-    tokens = np.full(rollouts, 30, dtype=np.int32)
     gap = rng.gamma(2, 0.1, rollouts)
+    key = {
+        "benchmark": "chain3",
+        "question": [f"q{i // 4}" for i in range(rollouts)],
+        "sample": np.arange(rollouts, dtype=np.int32) % 4,
+    }
+    counts = {"tokens": 30, "truncated": False, "reflections": 1, "transitions": 0, "executions": 2}
     table = pd.DataFrame(
-        {
-            "benchmark": "chain3",
-            "question": [f"q{i // 4}" for i in range(rollouts)],
-            "sample": np.arange(rollouts, dtype=np.int32) % 4,
-            "right": np.arange(rollouts) % 3 == 0,
-            "tokens": tokens,
-            "inner_sum": 900 * (0.5 + spread),
-            "inner_mean": 0.5 + spread,
-            "cosine": 0.4 + 0.01 * seed_index + spread,
-            "norm_yx": 1.0,
-            "norm_y": 1.0,
-            "logp_yx": -0.3 - gap,
-            "logp_y": -0.5 - gap,
-            "abs_logp_gap": gap,
-            "other_x_inner_sum": 900 * (0.9 + spread),
-            "other_x_inner_mean": 0.9 + spread,
-            "other_x_cosine": 0.1 + spread / 2,
-            "other_xy_inner_sum": 900 * spread,
-            "other_xy_inner_mean": spread,
-            "other_xy_cosine": 0.03 + spread / 2,
-        }
+        {**key, "right": np.arange(rollouts) % 3 == 0, **counts, "logp_yx": -0.3 - gap, "logp_y": -0.5 - gap}
+    )
+    own = 0.4 + 0.01 * seed_index + spread
+    cosines = {("own_x", 0): own, ("other_x", 0): 0.2 + spread / 2, ("other_x", 1): spread / 2}
+    cosines |= {(name, 0): 0.3 + spread for name in ("shuffled_x", "empty_x", "shuffled_y")}
+    cosines |= {("other_xy", 0): 0.03 + spread / 2}
+    gradients = pd.concat(
+        [
+            pd.DataFrame(
+                {**key, "compared": name, "draw": draw, "group": group, "inner_sum": 900 * cosine * share}
+                | {"inner_mean": cosine * share, "cosine": cosine * share, "norm_y": 1.0, "norm": 1.0}
+            )
+            for (name, draw), cosine in cosines.items()
+            for group, share in (("all", 1.0), ("attention", 0.5))
+        ],
+        ignore_index=True,
     )
     count = rollouts * 30
     position = np.tile(np.arange(30, dtype=np.int32), rollouts)
@@ -239,7 +242,7 @@ def alignment(seed_index: int, rollouts: int = 24) -> tuple[pd.DataFrame, pd.Dat
             "same_top1": rng.random(count) < 0.9 - 0.5 / (1 + position),
         }
     )
-    return table, token_table
+    return {"alignment": table, "gradients": gradients, "tokens": token_table}
 
 
 @dataclass(frozen=True)
@@ -253,7 +256,7 @@ class Study:
 def write_study(folder: Path, config: dict) -> Study:
     """Write every aggregate file of `config` under `folder`."""
     files = {"questions": [], "scores": [], "contrasts": [], "curves": [], "ood": [], "ood-contrasts": []}
-    files |= {"alignment": [], "alignment-tokens": []}
+    files |= {"alignment": [], "gradients": [], "tokens": []}
     for model in config["models"]:
         table = questions(config)
         frames = {"questions": table, "scores": scores(table), "curves": curves(config)}
@@ -264,7 +267,7 @@ def write_study(folder: Path, config: dict) -> Study:
             files[flag].append(folder / f"{model}.{flag}.parquet")
             frame.to_parquet(files[flag][-1])
     for index, run in enumerate(config["alignment"]):
-        for flag, frame in zip(("alignment", "alignment-tokens"), alignment(index), strict=True):
+        for flag, frame in alignment(index).items():
             files[flag].append(folder / f"{run['model']}.{run['seed']}.{flag}.parquet")
             frame.to_parquet(files[flag][-1])
     return Study(config, files)

@@ -19,6 +19,7 @@ from prerl.core.errors import UserError
 from tiny_training import Workshop, metrics, tensors
 
 CHAIN = {"operations": [3], "questions": 60}
+CHIAN4 = {"questions": 4, "rollouts_per_question": 2, "jobs": 1}
 AIME = bad.CONFIG["scales"]["paper"]["data"]["benchmarks"]["aime24"]
 HARNESS = {k: v for k, v in bad.CONFIG["scales"]["paper"]["ood"]["tasks"]["bbh"].items() if k != "dataset"}
 HARNESS |= {"folder": "nowhere"}
@@ -137,14 +138,17 @@ TABLE = [
     ("more prompts than problems", "plan", in_scale(training={"prompts_per_update": 10_000}),
      "training.prompts_per_update: 10000 is more than the 4096 training problems; lower it"),
     ("more prompts than problems", "job", bad.too_few_problems, "3 problems, fewer than training.prompts_per_update 4"),
-    ("more questions than problems", "plan", in_scale(alignment={"questions": 10_000}),
-     "alignment.questions: 10000 is more than chain4's"),
+    ("more questions than problems", "plan", in_scale(alignment={"benchmarks": {"chain4": {"questions": 10_000}}}),
+     "alignment.benchmarks.chain4.questions: 10000 is more than its"),
     # benchmarks
     ("no benchmark", "plan", configured({"scales": {"bare": bad.without_benchmarks()}}, "bare"),
      "scales.bare.data.benchmarks: empty; give at least one"),
     ("unknown benchmark", "plan", in_scale(validation={"benchmarks": ["chain9"]}),
      "validation.benchmarks: 'chain9' is not one of data.benchmarks: chain3"),
-    ("unknown benchmark to align", "plan", in_scale(alignment={"benchmark": "chian4"}), "did you mean 'chain4'?"),
+    ("unknown benchmark to align", "plan", in_scale(alignment={"benchmarks": {"chian4": CHIAN4}}),
+     "did you mean 'chain4'?"),
+    ("fewer questions than other problems", "plan", in_scale(alignment={"other_problems": 50}),
+     "alignment.benchmarks.chain4.questions: 50 leaves 49 other problems of alignment.other_problems: 50; raise"),
     ("repeated name", "plan", in_scale(validation={"benchmarks": ["chain4", "chain4"]}), "remove the repetition"),
     ("repeated file", "plan", paper(data={"benchmarks": {"again": AIME}}),
      "data.benchmarks.again is the same file as aime24; remove one"),
@@ -250,10 +254,10 @@ def test_bad_input_ends_in_one_clear_message(request, where, spoil, said):
 
 def test_a_fault_is_said_once_and_all_at_once():
     with pytest.raises(ConfigError) as caught:
-        in_scale(rollouts={"samples_per_prompts": 8, "top_p": 2}, alignment={"benchmark": 4})(None)()
+        in_scale(rollouts={"samples_per_prompts": 8, "top_p": 2}, alignment={"benchmarks": 4})(None)()
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [
-        "scales.miniature.alignment.benchmark",  # and not in scales.smoke, which inherits it
+        "scales.miniature.alignment.benchmarks",  # and not in scales.smoke, which inherits it
         "scales.miniature.rollouts.samples_per_prompts",
         "scales.miniature.rollouts.top_p",
         "Keys, types and bounds are in docs/config.md",

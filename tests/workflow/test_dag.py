@@ -17,17 +17,18 @@ FIGURES = [
     "figure_dynamics",
     "figure_efficiency",
 ]
-TABLES = ["table_main", "table_warmup_space", "table_ood", "table_claims"]
+TABLES = ["table_main", "table_warmup_space", "table_ood", "table_alignment", "table_claims"]
 PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "all"], 1)
 
 
-def plan(models, seeds, methods, continued):
+def plan(models, seeds, methods, continued, alignment_jobs=1):
     """Jobs of `models` x `seeds`, `methods` trained (the base is evaluated beside them), `continued` from a parent."""
     runs = models * seeds
     evaluated = runs * (methods + 1)
     return PUBLISHED | {
         "sample_rollouts": runs,
-        "measure_gradient_alignment": runs,
+        "measure_gradient_alignment": runs * alignment_jobs,
+        "gather_alignment": runs,
         "train_policy": runs * methods,
         "reincarnate_policy": runs * continued,
         "generate_samples": evaluated,
@@ -45,14 +46,14 @@ def test_default_plan(checkout):
 
 
 def test_smoke_plan(checkout):
-    jobs = plan(models=1, seeds=2, methods=9, continued=3)
+    jobs = plan(models=1, seeds=2, methods=9, continued=3, alignment_jobs=2)
     jobs |= {"pretrain_miniature_model": 2, "prepare_miniature_data": 5}
     assert planned_jobs(checkout, "--config", "scale=smoke") == jobs
 
 
 def test_paper_plan(checkout):
     # sweep S = 5, 10, 15, 25, 30, 50; train file and six benchmarks; the hub's model serves every seed
-    jobs = plan(models=2, seeds=3, methods=14, continued=8)
+    jobs = plan(models=2, seeds=3, methods=14, continued=8, alignment_jobs=4)
     jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "release_checkpoints": 2 * 3 * 14}
     # GPQA-Diamond, MMLU-Pro and BBH; HumanEval runs generated code and is left out, which the plan says
     jobs |= {"download_ood": 3, "evaluate_ood": 2 * 3 * 15}

@@ -69,5 +69,5 @@ def test_another_shape_than_the_models_is_refused():
     check_architecture("mine", SMALL, config)
     with pytest.raises(UserError, match="architecture.head_dim: 3, but its config.json has 4; write that"):
         check_architecture("mine", SMALL, config | {"head_dim": 4})
-    with pytest.raises(UserError, match="models.mine: its config.json has model_type 'llama'; give a Qwen3"):
-        check_architecture("mine", SMALL, config | {"model_type": "llama"})
+    with pytest.raises(UserError, match="models.mine: its config.json has model_type 'gpt2'; give a Qwen3"):
+        check_architecture("mine", SMALL, config | {"model_type": "gpt2"})

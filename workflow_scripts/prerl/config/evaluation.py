@@ -92,12 +92,23 @@ class OodSettings:
 
 
 @dataclass(frozen=True)
-class AlignmentSettings:
-    """Gradient alignment of log P(y) with log P(y|x) on the base model's rollouts."""
+class AlignmentBenchmark:
+    """The base model's rollouts whose gradients are compared."""
 
-    benchmark: str = key("name of data.benchmarks", source="AMC23 (B)")
-    questions: int = key("number of its questions, from the first", COUNT, source="40 (B)")
+    questions: int = key("number of the benchmark's questions, from the first", COUNT, source="40 (B)")
     rollouts_per_question: int = key("answers to each", COUNT, source="400 in all (B)")
+    jobs: int = key("jobs that share the rollouts; no change of meaning", COUNT)
+
+
+@dataclass(frozen=True)
+class AlignmentSettings:
+    """Gradient alignment of log P(y) with log P(y|x) on the base model's rollouts, asked without prompt.examples."""
+
+    benchmarks: dict[str, AlignmentBenchmark] = key(
+        "name of data.benchmarks -> its rollouts; claims and figure are about the first", names=NAME, source="AMC23 (B)"
+    )
+    max_new_tokens: int = key("longest answer", COUNT, unit="tokens")
+    other_problems: int = key("draws of another problem's prompt for each rollout", COUNT, source="ours, a control")
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,8 @@ class Schema:
             number_schema = self.value(number, known, complete)
             return {"if": {"type": "string"}, "then": {"const": text}, "else": number_schema}
         result = self.value(options[0], known, complete)
+        if "$ref" in result and not complete:  # a scale may leave out an optional block that it inherits
+            return {"if": {"type": "null"}, "then": True, "else": result}
         if "type" in result and options[0] is str and type(None) in inner:
             return result | {"type": [result["type"], "null"]}
         return result

@@ -89,10 +89,12 @@ def _value(kind: Any, value: Any) -> Any:
     """A value of JSON as the type `kind` has it: blocks as their classes, tuples, whole numbers as mapping keys."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        blocks = [option for option in inner if dataclasses.is_dataclass(option)]
-        return _value(blocks[0], value) if blocks and value is not None else value
+        options = [option for option in inner if option is not type(None)]
+        return value if value is None or len(options) > 1 else _value(options[0], value)
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return from_dict(kind, value)
+    if origin is list:
+        return [_value(inner[0], item) for item in value]
     if origin is tuple:
         return tuple(value)
     if origin is dict and inner[0] is int:

@@ -105,17 +105,21 @@ def _phases(key: str, written: Sequence[Mapping], block: Mapping) -> tuple[Phase
                 f"{where}.updates: {phase['updates']} leaves the phase no update (training.total_updates: "
                 f"{training['total_updates']}, training.phase_switch: {training['phase_switch']}); give it at least one"
             )
-        space = phase["space"]
         settings = PhaseSettings(
-            space=space,
+            space=phase["space"],
             samples=phase["samples"],
-            coefficient=phase.get("coefficient", block["objective"][space]["coefficient"]),
+            coefficient=phase.get("coefficient", _of_space(block["objective"], phase)["coefficient"]),
             eos_in_mask=phase.get("eos_in_mask", training["eos_in_mask"]),
             optimizer=phase.get("optimizer", "keep") if index else "fresh",
             **_estimator(where, phase, block["objective"]),
         )
         phases.append(Phase(settings, first_update, last_update))
     return tuple(phases)
+
+
+def _of_space(objective: Mapping, phase: Mapping) -> Mapping:
+    """Block objective.posttrain or objective.pretrain, which the mismatched space shares."""
+    return objective["posttrain" if phase["space"] == "posttrain" else "pretrain"]
 
 
 def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
@@ -139,7 +143,7 @@ def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
         )
     values = {"estimator": name, "advantage_std": False}
     if name == "grpo":
-        values["advantage_std"] = phase.get("advantage_std", objective[phase["space"]]["advantage_std"])
+        values["advantage_std"] = phase.get("advantage_std", _of_space(objective, phase)["advantage_std"])
     if name == "psr_nsr":
         values["positive_advantage_weight"] = phase["positive_advantage_weight"]
     if name in ("reinforce_plus_plus", "gae"):

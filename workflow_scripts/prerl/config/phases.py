@@ -17,7 +17,9 @@ COLOR = Limits(pattern="^#[0-9A-Fa-f]{6}$", remedy="give it as '#RRGGBB'")
 class PhaseEntry:
     """One phase of a method, as written in config.yaml. Optional keys default to the scale's."""
 
-    space: Literal["pretrain", "posttrain"] = key("posttrain optimises log P(y|x), pretrain log P(y)")
+    space: Literal["pretrain", "posttrain", "mismatched"] = key(
+        "posttrain optimises log P(y|x), pretrain log P(y), mismatched log P(y|another problem's x) as pretrain does"
+    )
     samples: Literal["all", "positive", "negative"] = key(
         "samples in the loss, by the sign of their advantage", source="dp_actor.py 1230-1247, 1460-1476 (A)"
     )

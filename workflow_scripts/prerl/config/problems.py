@@ -27,6 +27,14 @@ class GeneratedProblems:
 
 
 @dataclass(frozen=True)
+class Sums:
+    """What is a plus b, of two whole numbers: a task for a small language model."""
+
+    largest: int = key("each number is at least 0 and at most this", COUNT)
+    questions: int = key("number of different problems", COUNT)
+
+
+@dataclass(frozen=True)
 class ProblemFile:
     """A problem file at a public address."""
 
@@ -40,10 +48,11 @@ class ProblemFile:
 
 @dataclass(frozen=True)
 class TrainingProblems:
-    """The problems that are trained on: exactly one of the two keys."""
+    """The problems that are trained on: exactly one of the keys."""
 
-    one_of = ("generated", "file")
-    generated: GeneratedProblems | None = key("made here", optional=True)
+    one_of = ("generated", "sums", "file")
+    generated: GeneratedProblems | None = key("chains made here", optional=True)
+    sums: Sums | None = key("sums made here", optional=True)
     file: ProblemFile | None = key("downloaded", optional=True)
 
 
@@ -51,7 +60,9 @@ class TrainingProblems:
 class Benchmark(TrainingProblems):
     """A set of problems to evaluate on."""
 
-    role: Literal["main", "ood"] = key("main: part of the mean over benchmarks; ood: reported separately")
+    role: Literal["main", "ood", "alignment"] = key(
+        "main: part of the mean over benchmarks; ood: reported separately; alignment: for the gradient alignment alone"
+    )
 
 
 @dataclass(frozen=True)

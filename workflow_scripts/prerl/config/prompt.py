@@ -8,6 +8,14 @@ from prerl.config.key import COUNT, TEXT, key
 
 
 @dataclass(frozen=True)
+class Example:
+    """A problem with its answer, shown to the model as an earlier turn of the conversation."""
+
+    problem: str = key("what the user asks", TEXT)
+    answer: str = key("what the assistant answers", TEXT)
+
+
+@dataclass(frozen=True)
 class PromptSettings:
     """How a problem becomes a prompt, and what P(y) is conditioned on."""
 
@@ -18,6 +26,9 @@ class PromptSettings:
     )
     prefix_token: str = key(
         "the token that P(y) is conditioned on; one token of the tokenizer", TEXT, source="ray_trainer.py 1180-1227 (A)"
+    )
+    examples: list[Example] | None = key(
+        "turns before each problem, for a model that needs to be shown; not in the gradient alignment", optional=True
     )
     max_prompt_tokens: int = key(
         "longer prompts lose tokens on the left",

@@ -91,8 +91,10 @@ def shape_of(model: Mapping) -> Shape:
 
 def check_architecture(name: str, shape: Shape, config: Mapping) -> None:
     """Raises UserError if a model's config.json (`config`) does not have the shape given in config.yaml."""
-    if config["model_type"] != "qwen3":
-        raise UserError(f"models.{name}: its config.json has model_type {config['model_type']!r}; give a Qwen3")
+    if config["model_type"] not in ("qwen3", "llama"):
+        raise UserError(
+            f"models.{name}: its config.json has model_type {config['model_type']!r}; give a Qwen3 or Llama"
+        )
     for key, value in asdict(shape).items():
         if config[key] != value:
             raise UserError(

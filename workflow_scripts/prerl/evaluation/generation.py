@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 from transformers import AutoConfig
 
+from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.constants import SHARD_ROWS
@@ -118,7 +119,7 @@ class ShardWriter:
         """Sample and write."""
         s = self.settings
         if self.policy is None:
-            engine, prompt = EngineSettings(**s["engine"]), PromptSettings(**s["prompt"])
+            engine, prompt = EngineSettings(**s["engine"]), from_dict(PromptSettings, s["prompt"])
             self.policy = Policy(shard.folder, engine, prompt, SamplingSettings(**s["sampling"]))
         elif self.policy.folder != shard.folder:
             self.policy.load(shard.folder)

@@ -63,6 +63,9 @@ def chat_text(
 ) -> str:
     """One problem by the chat template, with its answer if there is one; `opened`: a new assistant turn follows."""
     turns = [] if settings.system is None else [{"role": "system", "content": settings.system}]
+    for example in settings.examples or ():
+        turns.append({"role": "user", "content": example.problem})
+        turns.append({"role": "assistant", "content": example.answer})
     turns.append({"role": "user", "content": problem})
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
@@ -79,7 +82,7 @@ def _prompt_ids(tokenizer: PreTrainedTokenizerBase, problem: str, settings: Prom
 def encode_prompts(
     tokenizer: PreTrainedTokenizerBase, problems: list[str], settings: PromptSettings
 ) -> list[list[int]]:
-    """Prompt token ids of each problem: system and user turn, then the opened assistant turn of the chat template.
+    """Prompt token ids of each problem by the chat template: system turn, examples, user turn, opened assistant turn.
 
     With Qwen3's template and `enable_thinking=False` the prompt ends in an empty think block, which so belongs to x.
     Truncation keeps the right end, and the job's log says how many prompts it cut. See check_lengths for limits that

@@ -177,7 +177,7 @@ def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) ->
     seconds = sampling_seconds(job, rows, prompts, longest, _rows_at_once(job)) + job.machine.update_s
     measured = prompts * block["training"]["measured_samples_per_prompt"]
     counting = COUNTING_SHARE[samples] * rows
-    context = job.prompt_tokens if space == "posttrain" else 1
+    context = 1 if space == "pretrain" else job.prompt_tokens
     prompts_passed = counting  # a packed group shares its prompt unless its answers are long (models/packing.py)
     if block["training"]["pack_rows"] and answer <= LONGEST_SHARING:
         prompts_passed = min(prompts, counting)
@@ -238,21 +238,23 @@ def _evaluate_ood(job: _Job) -> JobCost:
 
 
 def _sample_rollouts(job: _Job) -> JobCost:
-    alignment, longest = job.block["alignment"], job.block["rollouts"]["max_new_tokens"]
-    rows = alignment["questions"] * alignment["rollouts_per_question"]
-    seconds = sampling_seconds(job, rows, alignment["questions"], longest, _rows_at_once(job))
+    aligned = job.block["alignment"]["benchmarks"][job.wildcards["benchmark"]]
+    longest, rows = job.block["alignment"]["max_new_tokens"], aligned["questions"] * aligned["rollouts_per_question"]
+    seconds = sampling_seconds(job, rows, aligned["questions"], longest, _rows_at_once(job))
     return job.cost(job.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
 
 
 def _measure_gradient_alignment(job: _Job) -> JobCost:
-    """Four gradients and two forward passes per rollout, row by row, in float32 on one device."""
-    alignment, answer = job.block["alignment"], ANSWER_SHARE * job.block["rollouts"]["max_new_tokens"]
-    rows = alignment["questions"] * alignment["rollouts_per_question"]
+    """Per rollout two gradients of log P(y), those of the comparisons, two forward passes; in float32, row by row."""
+    aligned = job.block["alignment"]["benchmarks"][job.wildcards["benchmark"]]
+    rows = aligned["questions"] * aligned["rollouts_per_question"] / aligned["jobs"]
+    given = 4 + job.block["alignment"]["other_problems"]  # own, shuffled twice, empty x; the other pair's is at hand
+    answer = ANSWER_SHARE * job.block["alignment"]["max_new_tokens"]
     with_prompt = job.prompt_tokens + answer
-    flops = job.shape.training_flops(answer + 3 * with_prompt, with_prompt, 4 * answer)
+    flops = job.shape.training_flops(2 * answer + given * with_prompt, with_prompt, (2 + given) * answer)
     flops += job.shape.forward_flops(answer + with_prompt, with_prompt, 2 * answer)
-    moved = 10 * 4 * job.shape.parameters if job.gpus else 0  # four gradients to the host, three pairs back
-    seconds = flops / job.machine.float32 + 6 * job.machine.row_s + moved / HOST_BYTES_PER_S
+    moved = (2 + given) * 4 * job.shape.parameters if job.gpus else 0  # to the host, where they are compared
+    seconds = flops / job.machine.float32 + (4 + given) * job.machine.row_s + moved / HOST_BYTES_PER_S
     return job.cost(job.start_s + rows * seconds)
 
 
@@ -294,6 +296,7 @@ _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
     "measure_gradient_alignment": _measure_gradient_alignment,
     "pretrain_miniature_model": _pretrain_miniature_model,
     "download_model": _download_model,
+    "import_model": _download_model,
     "reincarnate_policy": _reincarnate_policy,
     "release_checkpoints": _release_checkpoints,
     "grade_samples": _grade_samples,

@@ -176,8 +176,8 @@ def _stages(rule: str, block: Mapping, shape: Shape, gpus: int, critic: bool) ->
     if rule == "measure_gradient_alignment":
         # float32; the compared gradients are in host memory
         held: dict[str, float] = {"weights": 4 * shape.parameters, "gradients": 4 * shape.parameters}
-        if gpus == 0:
-            held["compared gradients"] = 8 * shape.parameters
+        if gpus == 0:  # of y, of y given its x, of the rollout before
+            held["compared gradients"] = 12 * shape.parameters
         held["activations"] = activation_bytes(shape, row_tokens(block), 4, checkpointing=gpus > 0)
         return {"gradient": {**held, "logits": logit_bytes(shape, row_tokens(block), gpus > 0)}}
     return {"sampling": _sampling(block, shape, {})}

@@ -17,7 +17,7 @@ from prerl.core.statistics import Interval, log_count_ratio, t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import by_question, paired_question_bootstrap
 from prerl.evaluation.results import NotMeasured
-from prerl.publishing import paper
+from prerl.publishing import alignment, paper
 
 NO_VERDICT = "none at this scale"
 COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
@@ -35,7 +35,7 @@ class Evidence:
     scores: dict[str, pd.DataFrame]
     curves: dict[str, pd.DataFrame]
     ood: dict[str, pd.DataFrame]  # answers to the out-of-distribution questions, prerl.evaluation.ood_scores
-    alignment: dict[str, pd.DataFrame]
+    gradients: dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,13 @@ class Scalar:
     """One value per seed; `n`: answers (rollouts, prompts) behind it, all arms and seeds.
 
     `arms`: for a difference of accuracies, both sides' accuracies by question (`contrasts.by_question`), else None.
+    `interval`: of a claim whose unit is the question; None: the t interval over seeds.
     """
 
     values: pd.Series
     n: int
     arms: tuple[pd.Series, pd.Series] | None = None
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -99,12 +101,21 @@ def _end_difference(
     return _points(_end_answers(evidence, model, arm, benchmarks), _end_answers(evidence, model, reference, benchmarks))
 
 
+def _gradients(evidence: Evidence) -> pd.DataFrame:
+    return alignment.of_first_benchmark(evidence.gradients[_first_model(evidence)], evidence.settings)
+
+
 def alignment_cosine(evidence: Evidence) -> Scalar:
     """Mean over rollouts of the cosine of ∇log P(y|x) and ∇log P(y)."""
-    rows = evidence.alignment[_first_model(evidence)]
-    if rows.empty:
-        raise NotMeasured("no gradient alignment at this scale")
-    return Scalar(rows.groupby("seed")["cosine"].mean(), len(rows))
+    cosines = alignment.per_rollout(_gradients(evidence), "own_x", "cosine")
+    return Scalar(cosines.groupby("seed").mean(), len(cosines))
+
+
+def alignment_excess(evidence: Evidence) -> Scalar:
+    """Mean over rollouts of the cosine with the own x minus the mean of those with another problem's x."""
+    values = alignment.excess(_gradients(evidence))
+    interval = alignment.over_questions(values, evidence.settings)
+    return Scalar(values.groupby("seed").mean(), len(values), interval=interval)
 
 
 def _thought_ratio(evidence: Evidence, column: str) -> Scalar:
@@ -289,8 +300,10 @@ def behaviours(evidence: Evidence) -> Scalar:
     raise NotMeasured("behaviours are judged by an LLM, which this pipeline does not run")
 
 
+ALIGNMENT_EXCESS = Claim("alignment_excess", alignment_excess, ">", 0, (), "alignment")
 CLAIMS = [
     Claim("alignment", alignment_cosine, ">", 0, (), "alignment"),
+    ALIGNMENT_EXCESS,
     Claim("transitions", transitions, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True),
     Claim("reflections", reflections, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True),
     Claim("nsr_fast", nsr_fast, ">", 0, ("nsr_prerl", "grpo"), "answers"),
@@ -375,7 +388,7 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
     values = scalar.values.reindex(evidence.settings["seeds"])
     if not np.isfinite(values).all():
         raise ValueError(f"claim {claim.name} is not finite for a seed: {values.to_dict()}; check that seed's inputs")
-    mean, low, high = t_interval(values.to_numpy(), evidence.settings["confidence"])
+    mean, low, high = scalar.interval or t_interval(values.to_numpy(), evidence.settings["confidence"])
     if claim.is_ratio:
         mean, low, high = math.exp(mean), math.exp(low), math.exp(high)
     row |= {

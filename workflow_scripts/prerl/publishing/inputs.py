@@ -12,7 +12,7 @@ import pandas as pd
 from prerl.core.files import read_table
 
 FIGURE, TABLE = ("pdf", "png"), ("csv", "md")  # the files of a target
-PER_RUN = ("alignment", "alignment_tokens")  # a file per entry of settings["alignment"]; the others one per model
+PER_RUN = ("alignment", "gradients", "tokens")  # a file per entry of settings["alignment"]; the others one per model
 
 
 @dataclass(frozen=True)

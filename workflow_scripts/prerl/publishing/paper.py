@@ -74,6 +74,7 @@ def _out_of_distribution() -> Stated:
 THOUGHT_GRADE = "A (value), D (reference)"
 CLAIMS = {
     "alignment": Stated(f"{NEGATIVE_PERCENT} % negative; cosine {COSINE}", GRADE, COSINE),
+    "alignment_excess": Stated("", GRADE),
     "transitions": Stated(str(TRANSITIONS), THOUGHT_GRADE, TRANSITIONS),
     "reflections": Stated(str(REFLECTIONS), THOUGHT_GRADE, REFLECTIONS),
     "nsr_fast": Stated(f"AMC23 {NSR_FAST_PERCENT} %", GRADE),

@@ -128,7 +128,7 @@ def measure_spaces(
     prompts = [graded.contexts[row] for row in rows]
     logp_yx, logp_y = (
         row_logprobs(model, accelerator, contexts, responses, temperature, micro_batch_tokens)
-        for contexts in (spaces.contexts(space, prompts, prefix_id) for space in spaces.SPACES)
+        for contexts in (spaces.contexts(space, prompts, prefix_id) for space in ("posttrain", "pretrain"))
     )
     gaps_N = torch.cat(
         [(logp - torch.tensor(graded.rollouts[row].logprobs)).abs() for row, logp in zip(rows, logp_yx, strict=True)]
