@@ -3,7 +3,9 @@
 #   snakemake --cores 2                     everything: figures, tables and report in results/{scale}
 #   snakemake --cores 2 figure_thoughts     one target and what it needs
 #   snakemake --cores 2 baselines           the paper's baselines beside GRPO and DSRL
+#   snakemake --cores 2 more_seeds          seeds added until a claim's interval has a stated width
 #   snakemake -n --config scale=paper       the plan of another scale
+#   snakemake --cores 2 verify --config against=results/reference/miniature     does this run give what that one gave?
 #
 # Stages: prepare -> alignment, train -> evaluate -> publish (rules/*.smk, one script a rule in workflow_scripts/).
 
@@ -21,7 +23,7 @@ include: "rules/common.smk"
 wildcard_constraints:
     model=any_of(SCALE["models"]),
     method=any_of([*METHODS, BASE]),
-    seed=any_of(SCALE["seeds"]),
+    seed=any_of([*SCALE["seeds"], *further_seeds(SCALE)]),
 
 
 include: "rules/prepare.smk"
@@ -29,6 +31,7 @@ include: "rules/alignment.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/publish.smk"
+include: "rules/more_seeds.smk"
 include: "rules/preview.smk"
 
 
@@ -39,13 +42,14 @@ rule all:
         expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["pdf", "png"]),
         expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
         f"{R}/report.html",
+        f"{R}/provenance.json",
         released(CORE),
 
 
 # What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three. driver: the environment
 # that Snakemake itself runs in.
 for job_rule in workflow.rules:
-    if job_rule.name not in ("all", "baselines"):
+    if job_rule.name not in ("all", "baselines", "more_seeds"):
         job_rule.resources["cpus"] = threads_of(job_rule.name)
         job_rule.resources["engine"] = ENGINES.get(job_rule.name, "none")
         job_rule.resources["environment"] = f"envs/{Path(job_rule.conda_env).name}" if job_rule.conda_env else "driver"

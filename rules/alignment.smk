@@ -37,7 +37,7 @@ rule sample_rollouts:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
         " --engine-memory {params.memory:q} --questions {input.questions} --rollouts {output} > {log} 2>&1"
 
 
@@ -72,7 +72,7 @@ rule measure_gradient_alignment:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
         " --rollouts {input.rollouts} --questions {input.questions} --alignment {output.alignment}"
         " --gradients {output.gradients} --tokens {output.tokens} > {log} 2>&1"
 

@@ -1,5 +1,6 @@
 # Needs: config.yaml.  Makes: the checked settings of the scale, paths, code lists, resources. Imports nothing heavy.
 import json
+import os
 import re
 import sys
 from dataclasses import asdict, fields
@@ -18,10 +19,13 @@ from prerl.config.scales import config_files, read_config
 from prerl.config.training import UpdateSettings
 from prerl.config.validation import refuse_duplicate_keys
 from prerl.core.constants import BASE
+from prerl.core.provenance import described_commit
 from prerl.planning.code_lists import code_files
 from prerl.planning.gpus import choose_gpus
 from prerl.planning.memory import cache_gib, check_memory
 from prerl.planning.schedule import PRIORITIES
+
+AGAINST = config.pop("against", None)  # of `verify`: the one key beside `scale` that a command may give
 
 try:
     refuse_duplicate_keys([*workflow.configfiles, *config_files()])
@@ -35,7 +39,8 @@ except ConfigError as error:
 
 # Large pages for the jobs' tensors: fewer page faults and address look-ups (Linux with glibc; elsewhere without effect).
 # No job asks the hub for anything but download_model, which gets the user's HF_HUB_OFFLINE back.
-# A prefix replaces Snakemake's, `set -euo pipefail`.
+# A prefix replaces Snakemake's, `set -euo pipefail`. The commit, and each job's $PRERL_LOG, are for its record alone.
+os.environ.setdefault("PRERL_COMMIT", described_commit(workflow.basedir))  # once a command: its jobs inherit it
 shell.prefix(
     "set -euo pipefail; export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
     "USERS_HF_HUB_OFFLINE=${{HF_HUB_OFFLINE:-}}; export HF_HUB_OFFLINE=1; "
@@ -44,7 +49,8 @@ shell.prefix(
 R = f"results/{config['scale']}"
 RUN = f"{R}/{{model}}/{{method}}/seed{{seed}}"  # of one method and seed
 BASE_RUN = f"{R}/{{model}}/{BASE}/seed{{seed}}"
-JOB = "{model}_{method}_seed{seed}"  # names of logs and benchmarks
+JOB = "{model}_{method}_seed{seed}"  # names of logs, benchmarks and records
+RECORDS = f"{R}/provenance"  # what each job leaves beside its log; no output, like the log
 
 # what trained policies are asked
 BENCHMARKS = [name for name, problems in SCALE["data"]["benchmarks"].items() if problems["role"] != "alignment"]
@@ -55,6 +61,12 @@ FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in proble
 BASELINES = [name for name, entry in SCALE["methods"].items() if entry.get("baseline")]
 # what figures, tables and claims are about, but for the target `baselines`
 CORE = [name for name in METHODS if name not in BASELINES]
+
+
+def further_seeds(scale):
+    """Seeds that `more_seeds` may add."""
+    request = scale["more_seeds"]
+    return range(request["next_seed"], request["next_seed"] + request["most_seeds"] - len(scale["seeds"]))
 
 
 def with_parents(methods):
@@ -152,10 +164,10 @@ def launcher(rule_name):
     and rerun nothing. exec: a shell that SIGTERM ends would take the job with it before that has saved.
     """
     if "gpu" not in SCALE["resources"].get(rule_name, {}):
-        return "OMP_NUM_THREADS={threads} exec python"
+        return "PRERL_LOG={log} OMP_NUM_THREADS={threads} exec python"
     launch = "workflow_scripts/launch_ranks.py --gpus {resources.gpu} --nodes {resources.nodes} --cores {threads} --"
     threads = "$((({threads} * {resources.nodes} + {resources.gpu} - 1) / {resources.gpu}))"
-    return f"OMP_NUM_THREADS={threads} exec python {launch}"
+    return f"PRERL_LOG={{log}} OMP_NUM_THREADS={threads} exec python {launch}"
 
 
 def sampling(max_new_tokens):

@@ -17,7 +17,7 @@ AGGREGATES = {
 }
 
 
-def checkpoints(wildcards):
+def trained(wildcards):
     """What must exist before sampling: the base model, or the list of the method's kept checkpoints."""
     if wildcards.method == BASE:
         return base_manifest(wildcards)
@@ -39,7 +39,7 @@ def evaluated_updates(method):
 rule generate_samples:
     input:
         code=code("generate_samples"),
-        checkpoints=checkpoints,
+        checkpoints=trained,
         questions=problems_of(BENCHMARKS),
     output:
         f"{RUN}/samples.parquet",
@@ -66,7 +66,7 @@ rule generate_samples:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policies {params.policies}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policies {params.policies}"
         " --engine-memory {params.memory:q} --questions {input.questions} --state {params.state} --samples {output}"
         " > {log} 2>&1"
 
@@ -95,7 +95,7 @@ def ood_folder_files(wildcards):
 rule evaluate_ood:
     input:
         code=code("evaluate_ood"),
-        checkpoints=checkpoints,
+        checkpoints=trained,
         downloads=lambda wildcards: [path for path in ood_data(wildcards) if Path(path).name == "manifest.json"],
         user_tasks=ood_folder_files,
     output:
@@ -124,7 +124,7 @@ rule evaluate_ood:
     conda:
         "../envs/ood.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {params.policy}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {params.policy}"
         " --engine-memory {params.memory:q} --data {params.data} --state {params.state} --answers {output}"
         " > {log} 2>&1"
 
@@ -148,7 +148,7 @@ rule grade_samples:
     conda:
         "../envs/evaluate.yaml"
     shell:
-        "OMP_NUM_THREADS=1 python {input.code[0]} --settings {params.settings:q} --samples {input.samples}"
+        "PRERL_LOG={log} OMP_NUM_THREADS=1 python {input.code[0]} --settings {params.settings:q} --samples {input.samples}"
         " --questions {input.questions} --grades {output} > {log} 2>&1"
 
 
@@ -169,21 +169,21 @@ rule count_thoughts:
     conda:
         "../envs/evaluate.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --samples {input.samples} --policy {input.policy}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --samples {input.samples} --policy {input.policy}"
         " --thoughts {output} > {log} 2>&1"
 
 
-def each_run(methods, *names):
+def each_run(methods, *names, seeds=SCALE["seeds"]):
     """[{method, seed, name: path …}] of a model's runs, paths with the wildcard {model} left open."""
     return [
         {"method": method, "seed": seed}
         | {name: f"{R}/{{model}}/{method}/seed{seed}/{name}.parquet" for name in names}
         for method in methods
-        for seed in SCALE["seeds"]
+        for seed in seeds
     ]
 
 
-def aggregate_settings(model, methods):
+def aggregate_settings(model, methods, seeds=SCALE["seeds"]):
     def of_model(runs):
         return [
             {key: value.format(model=model) if isinstance(value, str) else value for key, value in run.items()}
@@ -195,7 +195,7 @@ def aggregate_settings(model, methods):
         benchmarks=BENCHMARKS,
         main_benchmarks=benchmarks_of("main"),
         validation_benchmarks=SCALE["validation"]["benchmarks"],
-        seeds=SCALE["seeds"],
+        seeds=seeds,
         samples_per_question=SCALE["evaluation"]["samples_per_question"],
         methods={
             name: {
@@ -207,9 +207,9 @@ def aggregate_settings(model, methods):
         },
         evaluations=[
             run | {"updates": evaluated_updates(run["method"])}
-            for run in of_model(each_run([BASE, *methods], "grades", "thoughts"))
+            for run in of_model(each_run([BASE, *methods], "grades", "thoughts", seeds=seeds))
         ],
-        histories=of_model(each_run(methods, "metrics", "validation")),
+        histories=of_model(each_run(methods, "metrics", "validation", seeds=seeds)),
     )
 
 
@@ -242,7 +242,7 @@ for aggregate, (folder, members) in AGGREGATES.items():
             "../envs/evaluate.yaml"
         shell:
             # one string for all: Snakemake evaluates it again when the job runs, long after the loop
-            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+            "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
             " --questions {output.questions} --scores {output.scores} --contrasts {output.contrasts}"
             " --curves {output.curves} > {log} 2>&1"
 
@@ -283,5 +283,5 @@ rule aggregate_ood:
     conda:
         "../envs/evaluate.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions {input.questions}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --questions {input.questions}"
         " --answers {output.answers} --contrasts {output.contrasts} > {log} 2>&1"

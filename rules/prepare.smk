@@ -32,7 +32,7 @@ rule pretrain_miniature_model:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --manifest {output}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --manifest {output}"
         " > {log} 2>&1"
 
 
@@ -56,7 +56,7 @@ rule prepare_miniature_data:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --problems {output}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --problems {output}"
         " > {log} 2>&1"
 
 
@@ -81,7 +81,7 @@ rule download_model:
     wildcard_constraints:
         model=any_of(name for name, model in SCALE["models"].items() if "hub" in model),
     shell:
-        "HF_HUB_OFFLINE=$USERS_HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY=1 python workflow_scripts/download_model.py"
+        "PRERL_LOG={log} HF_HUB_OFFLINE=$USERS_HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY=1 python workflow_scripts/download_model.py"
         " --revision {params.revision} --settings {params.settings:q} --state {params.state} --manifest {output} > {log} 2>&1"
 
 
@@ -140,7 +140,7 @@ rule download_data:
     wildcard_constraints:
         set=any_of(FILE_SETS),
     shell:
-        "python workflow_scripts/download_data.py --source {params.source:q} --sha256 {params.sha256}"
+        "PRERL_LOG={log} python workflow_scripts/download_data.py --source {params.source:q} --sha256 {params.sha256}"
         " --state {params.state} --file {output} > {log} 2>&1"
 
 
@@ -159,7 +159,7 @@ rule download_ood:
     wildcard_constraints:
         task=any_of(name for name, task in SCALE["ood"]["tasks"].items() if "dataset" in task),
     shell:
-        "HF_HUB_OFFLINE=${{USERS_HF_HUB_OFFLINE:-}} HF_HUB_DISABLE_TELEMETRY=1 python {input.code[0]}"
+        "PRERL_LOG={log} HF_HUB_OFFLINE=${{USERS_HF_HUB_OFFLINE:-}} HF_HUB_DISABLE_TELEMETRY=1 python {input.code[0]}"
         " --settings {params.settings:q} --state {params.state} --manifest {output} > {log} 2>&1"
 
 
@@ -183,4 +183,4 @@ rule prepare_data:
     wildcard_constraints:
         set=any_of(FILE_SETS),
     shell:
-        "python {input.code[0]} --settings {params.settings:q} --file {input.file} --problems {output} > {log} 2>&1"
+        "PRERL_LOG={log} python {input.code[0]} --settings {params.settings:q} --file {input.file} --problems {output} > {log} 2>&1"

@@ -3,6 +3,8 @@
 # without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script and a caption.
 localrules:
     report,
+    collect_provenance,
+    verify,
 
 
 QUESTIONS = expand(f"{R}/{{model}}/questions.parquet", model=SCALE["models"])
@@ -23,8 +25,8 @@ ALIGNMENT, GRADIENTS, ALIGNMENT_TOKENS = (
 )
 
 
-def publish_settings(methods):
-    """What a reader of figures and tables learns about the runs of these methods."""
+def publish_settings(methods, seeds=SCALE["seeds"], **further):
+    """What a reader of figures and tables learns about the runs of these methods and seeds."""
     validation = SCALE["validation"]
     warmup_method = SCALE["warmup_sweep"]["method"]
     return settings(
@@ -32,7 +34,7 @@ def publish_settings(methods):
         reading=SCALE.get("reading"),
         verdicts=SCALE["verdicts"],
         models=list(SCALE["models"]),
-        seeds=SCALE["seeds"],
+        seeds=seeds,
         alignment=ALIGNMENT_RUNS,
         methods={
             name: {
@@ -67,6 +69,7 @@ def publish_settings(methods):
         validation_answers=sum(questions_of(PROBLEM_SETS[name]) for name in validation["benchmarks"])
         * validation["samples_per_question"],
         prompts_per_update=SCALE["training"]["prompts_per_update"],
+        **further,
     )
 
 
@@ -156,6 +159,7 @@ for target, inputs in {**FIGURES, **TABLES, **BASELINE_TABLES}.items():
             settings=publish_settings(AGGREGATES["aggregate_baselines"][1] if target in BASELINE_TABLES else CORE),
             study=STUDY,  # for the caption
             files=file_options,
+            records=RECORDS,
         log:
             f"{R}/logs/{target}/all.log",
         benchmark:
@@ -164,7 +168,54 @@ for target, inputs in {**FIGURES, **TABLES, **BASELINE_TABLES}.items():
             "../envs/figures.yaml"
         shell:
             # one string for all: Snakemake evaluates it again when the job runs, long after the loop
-            "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} {params.files} > {log} 2>&1"
+            "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} {params.files}"
+            " --provenance {params.records} > {log} 2>&1"
+
+
+rule collect_provenance:
+    input:
+        expand(f"{R}/figures/{{target}}.png", target=FIGURES),
+        expand(f"{R}/tables/{{target}}.csv", target=TABLES),
+        code=code("collect_provenance"),
+    output:
+        f"{R}/provenance.json",
+    params:
+        settings=publish_settings(CORE),
+        records=RECORDS,
+    log:
+        f"{R}/logs/collect_provenance/all.log",
+    benchmark:
+        f"{R}/benchmarks/collect_provenance/all.tsv"
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+        " --records {params.records} --summary {output} > {log} 2>&1"
+
+
+def verified(wildcards):
+    """What `verify` reads, if the command names a reference."""
+    if AGAINST is None or not Path(AGAINST, "tables").is_dir():
+        raise WorkflowError(
+            f"verify: against={AGAINST}: name a folder that has tables/, as in "
+            "`snakemake --cores 2 verify --config against=results/reference/miniature`"
+        )
+    return [f"{R}/provenance.json", *expand(f"{R}/tables/{{target}}.csv", target=TABLES)]
+
+
+rule verify:
+    input:
+        verified,
+    params:
+        results=R,
+        against=AGAINST,
+        confidence=SCALE["statistics"]["confidence"],
+    retries: 0  # the profile's would repeat it
+    conda:
+        "../envs/figures.yaml"
+    shell:
+        "python workflow_scripts/verify.py --results {params.results} --against {params.against:q}"
+        " --confidence {params.confidence}"
 
 
 rule report:

@@ -101,7 +101,7 @@ rule reincarnate_policy:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
         " --checkpoint {params.checkpoint} --start {output} > {log} 2>&1"
 
 
@@ -135,7 +135,7 @@ rule release_checkpoints:
     conda:
         "../envs/train.yaml"
     shell:
-        "OMP_NUM_THREADS={threads} python {input.code[0]} --run {params.run} --state {params.state} --released {output}"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --run {params.run} --state {params.state} --released {output}"
         " > {log} 2>&1"
 
 

@@ -1,4 +1,4 @@
-"""Hashes of all that a run means: weights, moments, samples, grades, tables, figures; times are left out.
+"""Hashes of all that a run means: weights, moments, samples, grades, tables, figures; neither times nor provenance.
 
     python tests/helpers/result_hashes.py results/smoke > before.json       (then change the code and run again)
     python tests/helpers/result_hashes.py results/smoke before.json         names what differs; exit status 1 if any
@@ -17,8 +17,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from PIL import Image
 
-KINDS = {".parquet", ".safetensors", ".csv", ".md", ".png", ".pdf"}
+KINDS = {".parquet", ".safetensors", ".csv", ".md", ".png"}  # a PDF shows what the PNG shows
+FOOTER = re.compile(rb"\nProvenance: .*\n")
+FOOTER_PIXELS = 80  # at the bottom of a figure: at least its footer
 TIMED = {"figure_efficiency"}  # draws seconds; its other data are in curves.parquet
 FINGERPRINT = re.compile(r"(?<=/)[0-9a-f]{16}(?=/)")  # folder of a state, named by the code's hash among others
 
@@ -32,9 +35,12 @@ def without_seconds(table: pa.Table) -> pa.Table:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, of a parquet file's names, types and values."""
+    """sha256 of a file; of a parquet file's names, types and values, of a figure's pixels but for its footer's."""
+    if path.suffix == ".png":
+        with Image.open(path) as image:
+            return hashlib.sha256(image.crop((0, 0, image.width, image.height - FOOTER_PIXELS)).tobytes()).hexdigest()
     if path.suffix != ".parquet":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(FOOTER.sub(b"", path.read_bytes())).hexdigest()
     table = without_seconds(pq.read_table(path)).combine_chunks().replace_schema_metadata()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:

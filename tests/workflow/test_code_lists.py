@@ -10,7 +10,7 @@ import pytest
 from checkouts import snakemake
 from prerl.planning.code_lists import SCRIPTS, code_files
 
-PREVIEWS = {"budget", "preflight"}  # rules that make nothing
+PREVIEWS = {"budget", "preflight", "verify"}  # rules that make nothing
 RUNNERS = {"show_progress", "launch_ranks", *PREVIEWS}  # run snakemake or a job's script
 JOBS = sorted({file.stem for file in SCRIPTS.glob("*.py")} - RUNNERS)
 
@@ -23,6 +23,7 @@ def test_each_script_is_a_rule_of_its_name(checkout):
     listed = snakemake(checkout, "--list-rules").stdout.splitlines()
     rules = {line for line in listed if re.fullmatch(r"\w+", line)}
     of_other_scripts = {"all", "report", "baselines", "aggregate_baselines", "table_baselines"}
+    of_other_scripts |= {"more_seeds", "aggregate_more_seeds"}
     assert sorted(rules - of_other_scripts - PREVIEWS) == JOBS
 
 

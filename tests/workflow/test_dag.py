@@ -18,7 +18,7 @@ FIGURES = [
     "figure_efficiency",
 ]
 TABLES = ["table_main", "table_warmup_space", "table_ood", "table_alignment", "table_claims"]
-PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "all"], 1)
+PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "collect_provenance", "all"], 1)
 
 
 def plan(models, seeds, methods, continued, alignment_jobs=1):
@@ -177,7 +177,7 @@ def test_a_command_fails_where_any_part_of_it_fails(tmp_path, command):
 class TestReruns:
     """What a change reruns once everything is made."""
 
-    ALWAYS_AFTER = {"report", "all"}
+    ALWAYS_AFTER = {"report", "collect_provenance", "all"}
 
     @pytest.fixture
     def edit(self, smoke_run):

@@ -17,7 +17,7 @@ IN_THE_DRIVER = {
 LOG = "No log directive defined"  # of the previews, which answer the user on the terminal
 
 
-PREVIEWS = ("budget", "preflight")
+PREVIEWS = ("budget", "preflight", "verify")
 
 
 @pytest.mark.parametrize("scale", ["smoke", "paper"])

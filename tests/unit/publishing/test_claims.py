@@ -9,9 +9,12 @@ import pandas as pd
 import pytest
 
 import synthetic
+from prerl.core.power import seeds_to_see
 from prerl.evaluation import results
-from prerl.publishing import claims, tables
-from prerl.publishing.claims import CLAIMS, COLUMNS, Claim, Evidence, Scalar, claim_row, covers, first_reach, verdict
+from prerl.evaluation.contrasts import by_question, by_seed_and_question
+from prerl.publishing import claims, tables, verdicts
+from prerl.publishing.claims import CLAIMS, Claim, Evidence, Scalar, first_reach
+from prerl.publishing.verdicts import BESIDE, COLUMNS, claim_row, covers, verdict
 
 CONTRACT = Path(__file__).parents[3] / "docs" / "claims.md"
 PAPER_CLAIMS = [
@@ -60,7 +63,7 @@ def study() -> Evidence:
 
 def claims_table(study: Evidence) -> tuple[pd.DataFrame, dict[str, str]]:
     """The table and the reason of every 'not tested'."""
-    rows = claims.claim_rows(study)
+    rows = verdicts.claim_rows(study)
     reasons = {row.row["claim"]: row.reason for row in rows if row.reason}
     return pd.DataFrame([row.row for row in rows], columns=COLUMNS), reasons
 
@@ -213,7 +216,7 @@ def test_interval_is_t_over_seeds_and_ratios_are_reported_as_ratios(study):
 
 
 def test_the_question_bootstrap_stands_beside_the_differences_of_accuracy(study):
-    found = {row.row["claim"]: row for row in claims.claim_rows(study)}
+    found = {row.row["claim"]: row for row in verdicts.claim_rows(study)}
     with_bootstrap = {name for name, row in found.items() if row.question_bootstrap is not None}
     assert with_bootstrap == {"nsr_fast", "psr_degrades", "main_4b", "warmup_space", "warmup_steps", "ood"}
     for name in with_bootstrap:
@@ -292,7 +295,7 @@ def test_the_contract_and_the_code_agree():
 def test_a_scale_without_verdicts_has_values_and_none():
     study = evidence()
     study.settings["verdicts"] = False
-    rows = {row.row["claim"]: row.row for row in claims.claim_rows(study)}
+    rows = {row.row["claim"]: row.row for row in verdicts.claim_rows(study)}
     assert rows["main_4b"]["ours"] == pytest.approx(-0.25)
     assert {row["verdict"] for row in rows.values()} == {"none at this scale", "not tested"}
     assert {row["covers_paper"] for row in rows.values()} == {""}
@@ -311,3 +314,32 @@ def test_a_method_that_trained_on_no_row_tests_no_claim():
     assert tables.untrained_notes(study.curves, study.settings)[0].startswith(
         "Nothing was trained by NSR-PreRL from miniature, seeds 12: "
     )
+
+
+def test_what_stands_beside_the_verdict_by_hand(study):
+    rows = {row.row["claim"]: row.row for row in verdicts.claim_rows(study)}
+    # −1.25 and four zeros: mean −0.25, sd 0.559017; five seeds see 1.6820 sd; 0.4472 sd needs more than five
+    row = rows["main_4b"]
+    assert row["smallest_effect"] == pytest.approx(1.681997 * 0.559017, abs=1e-5)
+    assert row["verdict"] == "cannot tell" and row["seeds_to_settle"] == seeds_to_see(0.25 / 0.559017, 0.95) == 42
+    assert row["hierarchical_low"] < -0.25 < row["hierarchical_high"] <= 0.0
+    assert row["crossed_low"] <= row["ci_low"] and row["ci_high"] <= row["crossed_high"]
+    # an alignment of 0.40 … 0.44 agrees, so nothing is to settle, and is no difference of accuracies
+    row = rows["alignment"]
+    assert row["smallest_effect"] == pytest.approx(1.681997 * 0.0158114, abs=1e-6)
+    assert [row[name] for name in BESIDE[1:]] == [""] * 5
+    # a ratio's smallest effect is a factor: sd of the logs of one seed that is 30/25 and four that are 29.9/24.95 …
+    values = claims.efficiency(study).values
+    assert rows["efficiency"]["smallest_effect"] == pytest.approx(math.exp(1.681997 * values.std(ddof=1)), rel=1e-5)
+    # all seeds equal, not tested: nothing can be said
+    for name in ("psr_degrades", "main_8b", "behaviours"):
+        assert [rows[name][column] for column in BESIDE] == [""] * 6
+
+
+def test_the_questions_of_both_levels_are_those_of_the_question_bootstrap(study):
+    first, second = claims.main_4b(study).arms
+    assert list(first.columns) == synthetic.SEEDS and len(first) == QUESTION_ROWS
+    rows = results.evaluated(study.questions["miniature"], study.settings, "dsrl", 60, synthetic.MAIN)
+    assert first.mean(axis=1).to_numpy() == pytest.approx(by_question(rows).to_numpy())
+    with pytest.raises(ValueError, match="different questions"):
+        by_seed_and_question(rows.iloc[1:])

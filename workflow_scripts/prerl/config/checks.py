@@ -39,6 +39,7 @@ def check_scale(block: Mapping) -> None:
     )
     faults += _token_mean_faults(block["training"]["token_mean"]) + _model_faults(block["models"])
     faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
+    faults += _seed_faults(block)
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -187,6 +188,17 @@ def _corpus_faults(block: Mapping) -> list[str]:
                     "beyond which its model cannot even copy a problem; add the length to corpus.chain_weights"
                 )
     return faults
+
+
+def _seed_faults(block: Mapping) -> list[str]:
+    """A seed that `more_seeds` would add and that the scale has already."""
+    first, most = block["more_seeds"]["next_seed"], block["more_seeds"]["most_seeds"]
+    taken = [seed for seed in block["seeds"] if first <= seed < first + most - len(block["seeds"])]
+    if not taken:
+        return []
+    return [
+        f"more_seeds.next_seed: {first} leads to seeds {taken}, which `seeds` has; start above {max(block['seeds'])}"
+    ]
 
 
 def _harness_faults(block: Mapping) -> list[str]:

@@ -1,4 +1,4 @@
-"""Blocks `warmup_sweep`, `validation`, `evaluation`, `ood`, `alignment`, `grading`, `statistics`: what is measured."""
+"""Blocks `warmup_sweep`, `validation`, `evaluation`, `ood`, `alignment`, `grading`, `statistics`, `more_seeds`."""
 
 from __future__ import annotations
 
@@ -126,3 +126,13 @@ class StatisticsSettings:
     resamples: int = key("of the bootstrap", COUNT)
     confidence: float = key("of every interval", CONFIDENCE)
     seed: int = key("of the bootstrap", NOT_NEGATIVE)
+
+
+@dataclass(frozen=True)
+class MoreSeeds:
+    """`snakemake more_seeds`: seeds added until the interval of a claim has a stated width (docs/claims.md)."""
+
+    claim: str = key("its name in docs/claims.md", NAME)
+    half_width: float = key("of its interval: in pp, or for a ratio a factor above 1", POSITIVE)
+    next_seed: int = key("the first seed that is added; the others follow it", NOT_NEGATIVE)
+    most_seeds: int = key("in all, the scale's own included", COUNT)

@@ -9,6 +9,7 @@ from prerl.config.evaluation import (
     AlignmentSettings,
     Evaluation,
     GradingSettings,
+    MoreSeeds,
     OodSettings,
     StatisticsSettings,
     Validation,
@@ -47,6 +48,7 @@ class Scale:
     alignment: AlignmentSettings = key("gradient alignment")
     grading: GradingSettings = key("the second grader")
     statistics: StatisticsSettings = key("intervals")
+    more_seeds: MoreSeeds = key("seeds for a narrower interval")
     hardware: Hardware = key("the GPU")
     resources: dict[str, JobResources] = key("rule -> what its jobs request", names=RULES, may_be_empty=True)
 

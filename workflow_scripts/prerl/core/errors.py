@@ -9,17 +9,25 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
+from prerl.core.provenance import write_record
+
 
 class UserError(Exception):
     """What the user can mend; the message names the key or file, the value and the remedy, and is all that is shown."""
 
 
-def run_main(main: Callable[[], int | None]) -> None:
-    """Run a script's main(): a UserError ends it with one line, `error: …`; every other error keeps its traceback."""
+def run_main(main: Callable[[], int | None], recorded: bool = True) -> None:
+    """Run a script's main(): a UserError ends it with one line, `error: …`; every other error keeps its traceback.
+
+    A job that succeeds leaves a record (prerl.core.provenance) unless another process of it does.
+    """
     sys.excepthook = _show
+    start = time.time()
     code = main()
     if code:
         sys.exit(code)
+    if recorded:
+        write_record(start)
 
 
 def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

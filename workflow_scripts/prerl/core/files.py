@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from prerl.core.errors import UserError
+from prerl.core.provenance import KEY, record_name
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota used up, above the limit on file sizes
 
@@ -86,8 +87,10 @@ def writing(path: Path, needed_bytes: int) -> Iterator[Path]:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Atomic and synced: temporary name, fsync, rename. Raises FileError on a full disk."""
+    """Atomic and synced: temporary name, fsync, rename; names the job's record. Raises FileError on a full disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if job := record_name():
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), KEY: job})
     with writing(path, table.nbytes) as temporary:
         with temporary.open("wb") as file:
             pq.write_table(table, file, compression="zstd", write_page_checksum=True)

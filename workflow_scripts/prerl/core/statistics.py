@@ -5,6 +5,7 @@ Shapes: Q questions, M metrics, B bootstrap resamples, N rows. Arrays are float6
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -169,6 +170,7 @@ def regularised_incomplete_beta(a: float, b: float, x: float) -> float:
     raise ArithmeticError(f"I_x({a}, {b}) at x={x} did not converge: this function is not made for such arguments")
 
 
+@cache
 def t_quantile(probability: float, freedom: float) -> float:
     """Quantile of Student's t with `freedom` > 0 degrees of freedom, by bisection of its exact distribution function.
 
@@ -187,10 +189,9 @@ def t_quantile(probability: float, freedom: float) -> float:
     low, high = 0.0, 1.0
     while tail_above(high) > tail:
         low, high = high, 2 * high
-    for _ in range(200):
-        middle = (low + high) / 2
+    while low < (middle := (low + high) / 2) < high:
         low, high = (middle, high) if tail_above(middle) > tail else (low, middle)
-    return (low + high) / 2
+    return middle
 
 
 def t_interval(differences: Sequence[float], confidence: float) -> Interval:

@@ -38,13 +38,24 @@ def by_question(rows: pd.DataFrame, grader: str = "hendrycks") -> pd.Series:
     return share.groupby([rows["benchmark"], rows["question"]]).mean().sort_index()
 
 
-def _benchmarks_of(questions: pd.Series) -> list[str]:
+def by_seed_and_question(rows: pd.DataFrame, grader: str = "hendrycks") -> pd.DataFrame:
+    """Accuracy in % of every (benchmark, question), a column a seed. Raises ValueError if a seed lacks a question."""
+    share = (100.0 * rows[GRADERS[grader]] / rows["n"]).rename("share")
+    table = rows[["benchmark", "question", "seed"]].assign(share=share)
+    wide = table.pivot(index=["benchmark", "question"], columns="seed", values="share").sort_index()
+    if wide.isna().any(axis=None):
+        raise ValueError("two seeds were evaluated on different questions: evaluate all on the same benchmark files")
+    return wide
+
+
+def benchmarks_of(questions: pd.Series | pd.DataFrame) -> list[str]:
+    """The benchmark of each row, by the index (benchmark, question)."""
     return questions.index.get_level_values("benchmark").to_list()
 
 
 def question_bootstrap(questions: pd.Series, bootstrap: Mapping) -> Interval:
     """Mean over benchmarks of `by_question` values, with its interval over questions."""
-    return bootstrap_mean(questions.to_numpy(), _benchmarks_of(questions), **bootstrap)
+    return bootstrap_mean(questions.to_numpy(), benchmarks_of(questions), **bootstrap)
 
 
 def paired_question_bootstrap(first: pd.Series, second: pd.Series, bootstrap: Mapping) -> Interval:
@@ -54,7 +65,7 @@ def paired_question_bootstrap(first: pd.Series, second: pd.Series, bootstrap: Ma
     """
     if not first.index.equals(second.index):
         raise ValueError("two methods were evaluated on different questions: evaluate both on the same benchmark files")
-    return paired_bootstrap_difference(first.to_numpy(), second.to_numpy(), _benchmarks_of(first), **bootstrap)
+    return paired_bootstrap_difference(first.to_numpy(), second.to_numpy(), benchmarks_of(first), **bootstrap)
 
 
 def difference(rows: pd.DataFrame, reference: pd.DataFrame, grader: str, bootstrap: Mapping) -> dict:

@@ -1,26 +1,24 @@
-"""The paper's claims as scalars: one finite number per seed, its contrast, its null and the verdict.
+"""The paper's claims as scalars: one finite number per seed, its contrast and its null (verdicts.py: the rows).
 
-docs/claims.md is the contract; this module is its code. Accuracies are Hendrycks-graded, differences are in percentage
-points, ratios are measured as natural logarithms per seed and reported as ratios.
+docs/claims.md is the contract; this module and verdicts.py are its code. Accuracies are Hendrycks-graded, differences
+are in percentage points, ratios are measured as natural logarithms per seed and reported as ratios.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from prerl.core.constants import BASE, MEAN
-from prerl.core.statistics import Interval, log_count_ratio, t_interval
+from prerl.core.statistics import Interval, log_count_ratio
 from prerl.evaluation import results
-from prerl.evaluation.contrasts import by_question, paired_question_bootstrap
+from prerl.evaluation.contrasts import by_seed_and_question
 from prerl.evaluation.results import NotMeasured
 from prerl.publishing import alignment, paper
 
-NO_VERDICT = "none at this scale"
-COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
 POINTS = 100.0
 COLLAPSE_SHARE = paper.COLLAPSE_UPDATE / paper.UPDATES
 SOLVED_WINDOW = 5
@@ -86,9 +84,8 @@ def _end_answers(evidence: Evidence, model: str, method: str, benchmarks: list[s
 def _points(arm: pd.DataFrame, reference: pd.DataFrame) -> Scalar:
     """Paired accuracy difference of two sets of answers, percentage points by seed."""
     difference = POINTS * (results.accuracy(arm) - results.accuracy(reference))
-    return Scalar(
-        difference, int(arm["n"].sum() + reference["n"].sum()), arms=(by_question(arm), by_question(reference))
-    )
+    arms = (by_seed_and_question(arm), by_seed_and_question(reference))
+    return Scalar(difference, int(arm["n"].sum() + reference["n"].sum()), arms)
 
 
 def _end_difference(
@@ -251,12 +248,12 @@ def warmup_steps(evidence: Evidence) -> Scalar:
     if not inside or not outside:
         raise NotMeasured(f"the sweep has no S inside or none outside {paper.WARMUP_BEST}")
 
-    def mean(sides: list[pd.Series]) -> pd.Series:
+    def mean(sides: list) -> Any:
         return sum(sides) / len(sides)
 
     values = mean([results.accuracy(rows) for rows in inside]) - mean([results.accuracy(rows) for rows in outside])
-    arms = (mean([by_question(rows) for rows in inside]), mean([by_question(rows) for rows in outside]))
-    return Scalar(POINTS * values, int(sum(rows["n"].sum() for rows in inside + outside)), arms)
+    arms = [mean([by_seed_and_question(rows) for rows in side]) for side in (inside, outside)]
+    return Scalar(POINTS * values, int(sum(rows["n"].sum() for rows in inside + outside)), (arms[0], arms[1]))
 
 
 def ood(evidence: Evidence) -> Scalar:
@@ -320,91 +317,3 @@ CLAIMS = [
     Claim("solved", solved, ">", 0, ("nsr_prerl",), "curves"),
     Claim("behaviours", behaviours, ">", 0, (), "answers"),
 ]
-
-
-def no_interval(low: float, high: float) -> bool:
-    """NaN bounds (fewer than two seeds) or zero width: equal seeds show no spread to judge by."""
-    return math.isnan(low) or math.isnan(high) or math.isclose(low, high, rel_tol=1e-9, abs_tol=1e-12)
-
-
-def verdict(low: float, high: float, null: float, side: str) -> str:
-    """'agrees' / 'differs': the interval lies wholly on / against the paper's `side` (">", ">=", "<") of `null`.
-
-    Otherwise, and with `no_interval`, 'cannot tell'. Worked: verdict(0.1, 2.0, 0, ">") is 'agrees',
-    verdict(-2, -0.1, 0, ">") 'differs'.
-    """
-    if no_interval(low, high):
-        return "cannot tell"
-    if side == "<":
-        low, high, null, side = -high, -low, -null, ">"
-    if low > null or (side == ">=" and low == null):
-        return "agrees"
-    return "differs" if high < null else "cannot tell"
-
-
-def covers(low: float, high: float, paper_number: float | None) -> str:
-    """'yes' / 'no': the interval holds the paper's number; '' without a comparable number or without an interval."""
-    if paper_number is None or no_interval(low, high):
-        return ""
-    return "yes" if low <= paper_number <= high else "no"
-
-
-class ClaimRow(NamedTuple):
-    """A row of the table (COLUMNS); the reason if it is not tested, else ''; the question bootstrap if defined.
-
-    The bootstrap's `value` is that of `ours` with seeds averaged first; it is shown beside the row and decides nothing.
-    """
-
-    row: dict
-    reason: str
-    question_bootstrap: Interval | None
-
-
-def refuse_untrained(claim: Claim, evidence: Evidence) -> None:
-    """Raises NotMeasured if a method of the claim trained on no row in a seed: its policy is the base model."""
-    model = evidence.settings["models"][claim.model_index]
-    for method in (method for method in claim.methods if method != BASE):
-        if seeds := results.untrained_seeds(evidence.curves[model], evidence.settings, method):
-            raise NotMeasured(f"nothing was trained: {method} had no row in its loss, seeds {str(seeds)[1:-1]}")
-
-
-def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
-    """The row of one claim; not tested where a method of it trained on no row in a seed.
-
-    Raises ValueError if a seed's value is missing or not finite.
-    """
-    row: dict[str, object] = {
-        **dict.fromkeys(COLUMNS, ""),
-        "claim": claim.name,
-        "paper_value": claim.stated.text,
-        "grade": claim.stated.grade,
-        "verdict": "not tested",
-    }
-    try:
-        scalar = claim.measure(evidence)
-        refuse_untrained(claim, evidence)
-    except NotMeasured as reason:
-        return ClaimRow(row, str(reason), None)
-    values = scalar.values.reindex(evidence.settings["seeds"])
-    if not np.isfinite(values).all():
-        raise ValueError(f"claim {claim.name} is not finite for a seed: {values.to_dict()}; check that seed's inputs")
-    mean, low, high = scalar.interval or t_interval(values.to_numpy(), evidence.settings["confidence"])
-    if claim.is_ratio:
-        mean, low, high = math.exp(mean), math.exp(low), math.exp(high)
-    row |= {
-        "ours": mean,
-        "ci_low": low,
-        "ci_high": high,
-        "n": scalar.n,
-        "seeds": len(values),
-        "verdict": verdict(low, high, claim.null, claim.side) if evidence.settings["verdicts"] else NO_VERDICT,
-        "covers_paper": covers(low, high, claim.stated.number) if evidence.settings["verdicts"] else "",
-    }
-    if scalar.arms is None:
-        return ClaimRow(row, "", None)
-    return ClaimRow(row, "", paired_question_bootstrap(*scalar.arms, evidence.settings["bootstrap"]))
-
-
-def claim_rows(evidence: Evidence) -> list[ClaimRow]:
-    """The row of every claim of docs/claims.md."""
-    return [claim_row(claim, evidence) for claim in CLAIMS]

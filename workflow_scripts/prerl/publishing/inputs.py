@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from prerl.core.files import read_table
+from prerl.publishing import provenance
 
 FIGURE, TABLE = ("pdf", "png"), ("csv", "md")  # the files of a target
 PER_RUN = ("alignment", "gradients", "tokens")  # a file per entry of settings["alignment"]; the others one per model
@@ -17,11 +18,15 @@ PER_RUN = ("alignment", "gradients", "tokens")  # a file per entry of settings["
 
 @dataclass(frozen=True)
 class Job:
-    """What a script is given. tables: input -> model -> table; outputs: suffix -> file."""
+    """What a script is given. tables: input -> model -> table; outputs: suffix -> file.
+
+    provenance: of the jobs behind it (`provenance.summary`); None if the script was started without their records.
+    """
 
     settings: dict
     tables: dict[str, dict[str, pd.DataFrame]]
     outputs: dict[str, Path]
+    provenance: dict | None = None
 
 
 def read_job(description: str, inputs: list[str], outputs: tuple[str, str]) -> Job:
@@ -32,9 +37,12 @@ def read_job(description: str, inputs: list[str], outputs: tuple[str, str]) -> J
         parser.add_argument(f"--{name.replace('_', '-')}", required=True, nargs="+", type=Path)
     for suffix in outputs:
         parser.add_argument(f"--{suffix}", required=True, type=Path)
+    parser.add_argument("--provenance", type=Path, help="folder of the jobs' records, to say where it all comes from")
     given = vars(parser.parse_args())
-    tables = {name: read_tables(name, given[name], given["settings"]) for name in inputs}
-    return Job(given["settings"], tables, {suffix: given[suffix] for suffix in outputs})
+    settings, folder = given["settings"], given["provenance"]
+    tables = {name: read_tables(name, given[name], settings) for name in inputs}
+    origin = None if folder is None else provenance.summary(provenance.read_records(folder), settings)
+    return Job(settings, tables, {suffix: given[suffix] for suffix in outputs}, origin)
 
 
 def read_tables(name: str, paths: list[Path], settings: dict) -> dict[str, pd.DataFrame]:

@@ -1,9 +1,10 @@
 """Shared look of the figures: sizes, bands over seeds, saving.
 
 Methods differ in line style and marker as well as in colour (labels.py), so that a grey print stays readable. Files
-carry no time stamp: the same data give the same bytes.
+carry no time stamp: the same data and records of jobs give the same bytes.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from prerl.core.statistics import t_interval
+from prerl.publishing import provenance
 from prerl.publishing.inputs import Job
 
 TWO_COLUMNS_IN = 7.1
+FOOTER_CHARACTERS = 180  # of a line of the footer
 MANY_SEEDS = 5  # up to this many seeds are also drawn as thin lines
 RC = {
     "font.size": 7,
@@ -48,13 +51,15 @@ def draw_models(job: Job, draw: Callable[..., None], footer: str, height_in: flo
     models = job.settings["models"]
     mpl.rcParams.update(RC)
     figure = Figure(figsize=(TWO_COLUMNS_IN, height_in * len(models)), layout="constrained")
-    figure.supxlabel(f"{job.settings['scale']}; {footer}", fontsize=5.5, color="#444444", x=0.99, ha="right")
+    origin = provenance.line(job.provenance)
+    lines = [f"{job.settings['scale']}; {footer}", *textwrap.wrap(origin, FOOTER_CHARACTERS)]
+    figure.supxlabel("\n".join(lines), fontsize=5.5, color="#444444", x=0.99, ha="right")
     blocks = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
     for block, model in zip(blocks, models, strict=True):
         if len(models) > 1:
             block.suptitle(model, fontsize=8, fontweight="bold")
         draw(block, *(tables[model] for tables in job.tables.values()), job.settings)
-    save(figure, job.outputs["pdf"], job.outputs["png"])
+    save(figure, job.outputs["pdf"], job.outputs["png"], origin)
 
 
 def seeds_text(settings: dict) -> str:
@@ -112,7 +117,7 @@ def shared_legend(block: SubFigure, axes: Axes, columns: int) -> None:
     block.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3)
 
 
-def save(figure: Figure, pdf: Path, png: Path) -> None:
-    """Write both files without time stamps or software names, so that a rerun gives the same bytes."""
-    figure.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None})
-    figure.savefig(png, metadata={"Software": None})
+def save(figure: Figure, pdf: Path, png: Path, origin: str) -> None:
+    """Write both files, `origin` in their metadata; no time stamps or software names: a rerun gives the same."""
+    figure.savefig(pdf, metadata={"CreationDate": None, "Producer": None, "Creator": None, "Keywords": origin or None})
+    figure.savefig(png, metadata={"Software": None} | ({"Provenance": origin} if origin else {}))

@@ -9,9 +9,12 @@ from prerl.core.constants import MEAN
 from prerl.core.statistics import t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import by_question, question_bootstrap
-from prerl.publishing import paper
+from prerl.publishing import paper, provenance
 from prerl.publishing.inputs import Job
 from prerl.publishing.labels import label
+
+PROVENANCE = "Provenance: "
+"""How the line of a Markdown file begins that says where its numbers come from."""
 
 
 def _graded(value: float | None) -> dict:
@@ -139,7 +142,9 @@ def untrained_notes(curves: dict[str, pd.DataFrame], settings: dict) -> list[str
 
 
 def write(job: Job, table: pd.DataFrame, notes: Sequence[str] = (), reading: pd.DataFrame | None = None) -> None:
-    """Write `table` as CSV and, or its `reading` form, as Markdown; below that `notes` and how to read the scale."""
+    """Write `table` as CSV and, or its `reading` form, as Markdown; below that `notes`, provenance, `reading`."""
+    if origin := provenance.line(job.provenance):
+        notes = [*notes, f"{PROVENANCE}{origin}."]
     notes = [*notes, *filter(None, [job.settings["reading"]])]
     table = table.astype(object)
     table.map(_csv_cell).to_csv(job.outputs["csv"], index=False)

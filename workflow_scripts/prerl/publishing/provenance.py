@@ -1,0 +1,136 @@
+"""Where a figure or table comes from, in a line: the records of the jobs behind it (core/provenance.py), summed up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from prerl.core.constants import BASE
+from prerl.core.provenance import hash_of, record_name
+
+PREPARE = ("pretrain_miniature_model", "download_model", "prepare_miniature_data", "prepare_data")
+"""Rules that make the base models and the problems."""
+SHOWN = 8  # digits of a hash
+
+
+def read_records(folder: Path) -> list[dict]:
+    """The records below results/{scale}/provenance, by rule and job; none if the folder is missing."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*/*.json"))]
+
+
+def behind(records: Iterable[dict], settings: Mapping) -> list[dict]:
+    """The records of the jobs that `settings` (of the publish stage: models, methods, seeds) is about.
+
+    Preparation, training, sampling, grading, counting, alignment; not what aggregates, draws or prints them.
+    """
+    models, seeds = settings["models"], settings["seeds"]
+    parts = ["", *(f"_{method}" for method in (BASE, *settings["methods"]))]
+    jobs = {f"{model}{part}_seed{seed}" for model in models for part in parts for seed in seeds}
+    data, downloads = {"prepare_miniature_data", "prepare_data"}, {("download_model", model) for model in models}
+    return [r for r in records if r["job"] in jobs or r["rule"] in data or (r["rule"], r["job"]) in downloads]
+
+
+def summary(records: Iterable[dict], settings: Mapping) -> dict:
+    """What the jobs behind a figure or table have in common, as JSON values; hashes are whole, seconds of all jobs.
+
+    Keys: commits, dirty; code, settings, model_and_data, environment (hashes); versions, seeds, jobs, hardware, chips,
+    cpu_seconds, seconds; peak_memory_gib, gpu_peak_memory_gib of the largest job (None: none); unrecorded: training
+    runs without a record.
+    """
+    found = behind(records, settings)
+    runs = [record["run"] for record in found]
+    trained = {record["job"] for record in found if record["rule"] == "train_policy"}
+    expected = [
+        f"{model}_{method}_seed{seed}"
+        for model in settings["models"]
+        for method in settings["methods"]
+        for seed in settings["seeds"]
+    ]
+    prepared = {path: digest for r in found if r["rule"] in PREPARE for path, digest in r["outputs"].items()}
+    gpu_peaks = [run["gpu_peak_memory_gib"] for run in runs if run["gpu_peak_memory_gib"] is not None]
+    return {
+        "commits": sorted({record["commit"] for record in found}),
+        "dirty": any(record["dirty"] for record in found),
+        "code": _of_all(found, "code_sha256"),
+        "settings": _of_all(found, "settings_sha256"),
+        "model_and_data": hash_of(prepared),
+        "environment": hash_of(sorted({record["environment_sha256"] for record in found})),
+        "versions": {name: version for record in found for name, version in record["versions"].items()},
+        "seeds": list(settings["seeds"]),
+        "jobs": len(found),
+        "hardware": sorted({_machine(run["hardware"]) for run in runs}),
+        "chips": sorted({chip for run in runs for chip in (run["hardware"]["cpu"], *run["hardware"]["gpus"])}),
+        "cpu_seconds": round(sum(run["cpu_seconds"] for run in runs), 1),
+        "seconds": round(sum(run["seconds"] for run in runs), 1),
+        "peak_memory_gib": max((run["peak_memory_gib"] for run in runs), default=None),
+        "gpu_peak_memory_gib": max(gpu_peaks, default=None),
+        "unrecorded": sum(job not in trained for job in expected),
+    }
+
+
+def _of_all(records: list[dict], key: str) -> str:
+    """One hash of a hash of each job."""
+    return hash_of({f"{record['rule']}/{record['job']}": record[key] for record in records})
+
+
+def _machine(hardware: Mapping) -> str:
+    """'2 cores of AMD EPYC, 23.5 GiB, 1 x NVIDIA H200'."""
+    gpus = [f"{hardware['gpus'].count(name)} x {name}" for name in dict.fromkeys(hardware["gpus"])]
+    return ", ".join([f"{hardware['cores']} cores of {hardware['cpu']}", f"{hardware['memory_gib']} GiB", *gpus])
+
+
+def seeds_text(seeds: list[int]) -> str:
+    """Runs of seeds joined: seeds_text([11, 12, 13, 21]) == '11-13, 21'."""
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][-1] + 1:
+            parts[-1].append(seed)
+        else:
+            parts.append([seed])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}-{part[-1]}" for part in parts)
+
+
+def short(found: Mapping) -> str:
+    """A `summary` in one line."""
+    if not found["jobs"]:
+        return "no record of the jobs behind it"
+    shown = {"settings": "settings", "model and data": "model_and_data", "environment": "environment"}
+    versions = [
+        f"{name} {found['versions'][name]}" for name in ("python", "torch", "vllm") if name in found["versions"]
+    ]
+    memory = f"at most {found['peak_memory_gib']:.1f} GiB"
+    if found["gpu_peak_memory_gib"] is not None:
+        memory += f" and {found['gpu_peak_memory_gib']:.1f} GiB of a GPU"
+    parts = [
+        f"commit {', '.join(found['commits'])}{' with uncommitted changes' if found['dirty'] else ''}",
+        ", ".join(f"{name} {found[key][:SHOWN]}" for name, key in shown.items()),
+        ", ".join(versions),
+        f"seeds {seeds_text(found['seeds'])}",
+        f"{found['jobs']} jobs on {' / '.join(found['hardware'])}",
+        f"{found['cpu_seconds'] / 3600:.2f} core-hours, {memory}",
+    ]
+    if found["unrecorded"]:
+        parts.append(f"{found['unrecorded']} training runs without a record")
+    return "; ".join(parts)
+
+
+def line(found: Mapping | None) -> str:
+    """What the footer of a figure or the foot of a table says: `short`, and this job's own record; '' for None."""
+    return "" if found is None else "; ".join(filter(None, [short(found), record_name()]))
+
+
+def by_rule(records: Iterable[dict], settings: Mapping) -> dict[str, dict]:
+    """What the jobs of each rule took: their number, seconds, CPU seconds, and the largest's memory in GiB."""
+    runs: dict[str, list[dict]] = {}
+    for record in behind(records, settings):
+        runs.setdefault(record["rule"], []).append(record["run"])
+    return {
+        rule: {
+            "jobs": len(own),
+            "seconds": round(sum(run["seconds"] for run in own), 1),
+            "cpu_seconds": round(sum(run["cpu_seconds"] for run in own), 1),
+            "peak_memory_gib": max(run["peak_memory_gib"] for run in own),
+        }
+        for rule, own in sorted(runs.items())
+    }
