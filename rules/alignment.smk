@@ -95,4 +95,4 @@ rule gather_alignment:
     conda:
         "../envs/figures.yaml"
     shell:
-        "python {input.code[0]} --parts {input.parts} --tables {output} > {log} 2>&1"
+        "PRERL_LOG={log} python {input.code[0]} --parts {input.parts} --tables {output} > {log} 2>&1"

@@ -117,7 +117,7 @@ rule import_model:
     wildcard_constraints:
         model=any_of(name for name, model in SCALE["models"].items() if set(IMPORTED) & set(model)),
     shell:
-        "python workflow_scripts/import_model.py --source {params.source:q} --settings {params.settings:q}"
+        "PRERL_LOG={log} python workflow_scripts/import_model.py --source {params.source:q} --settings {params.settings:q}"
         " --state {params.state} --manifest {output} > {log} 2>&1"
 
 

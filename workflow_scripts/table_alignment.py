@@ -5,8 +5,9 @@ import pandas as pd
 from prerl.core.errors import run_main
 from prerl.publishing import tables
 from prerl.publishing.alignment import ALL, NAMES, excess, over_questions, per_rollout
-from prerl.publishing.claims import ALIGNMENT_EXCESS, verdict
+from prerl.publishing.claims import ALIGNMENT_EXCESS
 from prerl.publishing.inputs import TABLE, read_job
+from prerl.publishing.verdicts import verdict
 
 EXCESS = "own x − another problem's x"
 NOTE = (

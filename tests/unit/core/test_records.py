@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,3 +125,12 @@ def test_the_commit_says_whether_tracked_files_differ(tmp_path):
 
 def test_the_hash_of_settings_does_not_depend_on_the_order_of_keys():
     assert provenance.hash_of({"a": 1, "b": 2}) == provenance.hash_of({"b": 2, "a": 1}) != provenance.hash_of({"a": 1})
+
+
+def test_every_job_with_a_log_gives_it_to_its_script():
+    rules = Path(__file__).parents[3] / "rules"
+    shells = [shell for file in rules.glob("*.smk") for shell in re.findall(r"shell:\n((?: .*\n)*)", file.read_text())]
+    logged = [shell for shell in shells if "> {log}" in shell and "python" in shell + "python" * ("launcher(" in shell)]
+    assert len(logged) > 15
+    for shell in logged:
+        assert "PRERL_LOG={log}" in shell or "launcher(" in shell, shell

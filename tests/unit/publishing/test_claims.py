@@ -85,7 +85,7 @@ def test_the_excess_is_paired_by_rollout_and_its_interval_is_over_questions(stud
     spread = np.linspace(-0.2, 0.2, 24).reshape(6, 4).mean(axis=1) / 2
     assert scalar.interval.value == pytest.approx(0.32)
     assert 0.32 + spread.min() < scalar.interval.low < 0.32 < scalar.interval.high < 0.32 + spread.max()
-    row = claims.claim_row(claims.ALIGNMENT_EXCESS, study).row
+    row = claim_row(claims.ALIGNMENT_EXCESS, study).row
     assert (row["ours"], row["ci_low"], row["ci_high"]) == scalar.interval and row["verdict"] == "agrees"
 
 

@@ -33,9 +33,11 @@ RECORDS = [
     job("train_policy", "mini_grpo_seed11"),
     job("train_policy", "mini_dsrl_seed11", commit="fedcba987654", dirty=True, peak_memory_gib=1.25),
     job("generate_samples", "mini_base_seed12"),
+    job("measure_gradient_alignment", "mini_seed12_chain4_1_of_2"),
     # not behind it: another method, seed, model; what aggregates and draws
     job("train_policy", "mini_ppo_seed11"),
     job("train_policy", "mini_grpo_seed13"),
+    job("train_policy", "mini_grpo_seed111"),
     job("download_model", "other"),
     job("aggregate_scores", "mini"),
     job("figure_x", "all"),
@@ -44,14 +46,14 @@ RECORDS = [
 
 def test_the_jobs_behind_a_target_are_those_of_its_methods_and_seeds():
     found = provenance.behind(RECORDS, SETTINGS)
-    assert found == RECORDS[:5]
+    assert found == RECORDS[:6]
     hub = job("download_model", "mini")
     assert provenance.behind([hub], SETTINGS) == [hub]
 
 
 def test_the_summary_adds_times_takes_the_largest_memory_and_counts_what_is_missing():
     found = provenance.summary(RECORDS, SETTINGS)
-    assert (found["jobs"], found["cpu_seconds"], found["seconds"]) == (5, 4500.0, 2250.0)
+    assert (found["jobs"], found["cpu_seconds"], found["seconds"]) == (6, 5400.0, 2700.0)
     assert (found["peak_memory_gib"], found["gpu_peak_memory_gib"]) == (1.25, None)
     assert found["commits"] == ["0123456789ab", "fedcba987654"] and found["dirty"]
     assert found["unrecorded"] == 2  # of two methods in two seeds
@@ -79,7 +81,7 @@ def test_the_line_of_a_footer(monkeypatch):
     for part in (
         "commit 0123456789ab, fedcba987654 with uncommitted changes; ",
         f"settings {found['settings'][:8]}, model and data {found['model_and_data'][:8]}, ",
-        "python 3.11.7, torch 2.13.0; seeds 11-12; 5 jobs on 2 cores of EPYC, 23.5 GiB; 1.25 core-hours, ",
+        "python 3.11.7, torch 2.13.0; seeds 11-12; 6 jobs on 2 cores of EPYC, 23.5 GiB; 1.50 core-hours, ",
         "at most 1.2 GiB; ",
         "2 training runs without a record",
     ):

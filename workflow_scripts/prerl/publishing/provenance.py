@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prerl.core.constants import BASE
 from prerl.core.provenance import hash_of, record_name
 
-PREPARE = ("pretrain_miniature_model", "download_model", "prepare_miniature_data", "prepare_data")
+PREPARE = ("pretrain_miniature_model", "download_model", "import_model", "prepare_miniature_data", "prepare_data")
 """Rules that make the base models and the problems."""
+RUN = re.compile(r"(.+_seed\d+)(_.*)?")  # {model}_{method}_seed{seed} or {model}_seed{seed}, perhaps with more behind
 SHOWN = 8  # digits of a hash
 
 
@@ -27,8 +29,15 @@ def behind(records: Iterable[dict], settings: Mapping) -> list[dict]:
     models, seeds = settings["models"], settings["seeds"]
     parts = ["", *(f"_{method}" for method in (BASE, *settings["methods"]))]
     jobs = {f"{model}{part}_seed{seed}" for model in models for part in parts for seed in seeds}
-    data, downloads = {"prepare_miniature_data", "prepare_data"}, {("download_model", model) for model in models}
-    return [r for r in records if r["job"] in jobs or r["rule"] in data or (r["rule"], r["job"]) in downloads]
+    jobs |= {f"{rule}/{model}" for rule in ("download_model", "import_model") for model in models}
+
+    def of_them(record: Mapping) -> bool:
+        if record["rule"] in ("prepare_miniature_data", "prepare_data"):
+            return True
+        run = RUN.fullmatch(record["job"])
+        return (run[1] if run else f"{record['rule']}/{record['job']}") in jobs
+
+    return [record for record in records if of_them(record)]
 
 
 def summary(records: Iterable[dict], settings: Mapping) -> dict:
