@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.distributed as dist
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 import prerl.models.logprobs
 from prerl.config.rollouts import SamplingSettings
 from prerl.data.miniature import build_model
 from prerl.models.batching import row_logprobs
+from prerl.models.checkpoints import empty_model, load_model
 from prerl.models.packing import pack_rows
 from prerl.models.sharding import full_parameters, prepare, start_processes
-from prerl.models.training_checkpoints import load_optimizer, save_checkpoint
+from prerl.models.training_checkpoints import load_optimizer, load_shards, save_checkpoint
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.updates import policy_update
 from tiny import ARCHITECTURE, EOS, TOKENIZER, VOCABULARY, random_ids
@@ -81,6 +84,68 @@ def samples(sampler: TransformersSampler, rank: int = 0, ranks: int = 1) -> list
     return [rollout.token_ids for rollout in sampler.generate(prompts, [[7, 8]] * len(prompts), SAMPLING)]
 
 
+class CountingFile:
+    """A safetensors file that adds up the bytes which are read from it."""
+
+    read_bytes = 0
+
+    def __init__(self, *arguments) -> None:
+        self.file = safe_open(*arguments)
+
+    def __enter__(self):
+        self.opened = self.file.__enter__()
+        return self
+
+    def __exit__(self, *arguments):
+        return self.file.__exit__(*arguments)
+
+    def keys(self):
+        return self.opened.keys()
+
+    def get_tensor(self, name):
+        return self.count(self.opened.get_tensor(name))
+
+    def get_slice(self, name):
+        whole = self.opened.get_slice(name)
+
+        class Slice:
+            get_shape = staticmethod(whole.get_shape)
+
+            def __getitem__(_, rows):
+                return self.count(whole[rows])
+
+        return Slice()
+
+    @classmethod
+    def count(cls, tensor):
+        cls.read_bytes += tensor.nbytes
+        return tensor
+
+
+def load_both_ways(accelerator, checkpoint: Path) -> dict:
+    """A checkpoint loaded whole and then sharded, and loaded in shards: do they train alike? And bytes."""
+    whole_first = load_model(checkpoint, "cpu")
+    shards = empty_model(checkpoint)
+    said = {"bytes": sum(value.nbytes for value in whole_first.parameters())}
+    said["before"] = sum(value.nbytes for value in shards.parameters() if not value.is_meta)
+    said["generation"] = shards.generation_config.to_dict() == whole_first.generation_config.to_dict()
+    said["config"] = shards.config.to_dict() == whole_first.config.to_dict()
+    for model in (whole_first, shards):
+        prepare(model, accelerator, "bfloat16", activation_checkpointing=True)
+    with mock.patch("prerl.models.training_checkpoints.safe_open", CountingFile):
+        load_shards(checkpoint, shards, accelerator.device)
+    said["read"] = CountingFile.read_bytes
+    said["held"] = sum(value.to_local().nbytes for value in shards.parameters())
+    equal = {}
+    for moment in ("loaded", "trained"):
+        pairs = zip(full_parameters(whole_first), full_parameters(shards), strict=True)
+        equal[moment] = all(name == other and torch.equal(value, same) for (name, value), (other, same) in pairs)
+        for model in (whole_first, shards):
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+            policy_update(model, optimizer, accelerator, *batch(ROWS), **SETTINGS)
+    return said | equal
+
+
 class Traffic:
     """Dtypes of what is gathered and reduced meanwhile."""
 
@@ -134,6 +199,7 @@ def main(folder: Path) -> None:
         for key in ("step", "exp_avg", "exp_avg_sq")
     }
     accelerator.wait_for_everyone()
+    said["loaded"] = load_both_ways(accelerator, folder / "checkpoint")
     again, other = make_policy(accelerator, "bfloat16")
     load_optimizer(folder / "checkpoint", again, other)
     said["read back"] = all(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from prerl.models.batching import plan_micro_batches
-from prerl.models.checkpoints import load_model, verify
-from prerl.models.sharding import full_parameters
-from prerl.models.training_checkpoints import load_optimizer, save_checkpoint
+from prerl.models.checkpoints import CheckpointError, empty_model, load_model, verify
+from prerl.models.sharding import full_parameters, prepare
+from prerl.models.training_checkpoints import load_optimizer, load_shards, save_checkpoint
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.updates import policy_update
-from tiny import EOS, TOKENIZER, VOCABULARY
+from tiny import EOS, TOKENIZER, VOCABULARY, tiny_model
 from two_ranks import CASES, ROWS, SETTINGS, batch, make_policy, run_case, samples, whole
 
 pytestmark = pytest.mark.slow
@@ -145,6 +146,67 @@ def test_the_shards_files_are_a_transformers_folder_bitwise_and_any_number_of_pr
         assert set(optimizer.state[parameter]) == {"step", "exp_avg", "exp_avg_sq"}
         assert all(torch.equal(value, gathered[f"{name}|{key}"]) for key, value in optimizer.state[parameter].items())
     assert [rank["read back"] for rank in said] == [True, True]
+
+
+def test_each_process_reads_and_holds_its_half_of_the_weights_and_trains_the_same(said):
+    for rank in said:
+        loaded = rank["loaded"]
+        assert loaded["before"] == 0 and loaded["read"] == loaded["held"]
+        assert 0.4 < loaded["held"] / loaded["bytes"] < 0.6
+        assert all(loaded[name] for name in ("loaded", "trained", "generation", "config"))
+    assert sum(rank["loaded"]["held"] for rank in said) == said[0]["loaded"]["bytes"]
+
+
+def shards_of(one_process, folder):
+    """An empty model, sharded over one process."""
+    model = empty_model(folder)
+    prepare(model, one_process, "bfloat16")
+    return model
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A folder with a tiny model, and its weights by name."""
+    tiny_model(3).save_pretrained(tmp_path)
+    return tmp_path, load_file(tmp_path / "model.safetensors")
+
+
+def test_weights_in_bfloat16_and_a_copy_of_the_tied_ones_are_read_as_transformers_does(one_process, made):
+    folder, weights = made
+    weights["lm_head.weight"] = weights["model.embed_tokens.weight"].clone()  # as Qwen3-0.6B's file has it
+    save_file(
+        {name: value.bfloat16() for name, value in weights.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    model = shards_of(one_process, folder)
+    load_shards(folder, model, one_process.device)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    plain = dict(load_model(folder).named_parameters())
+    assert {name: torch.equal(value, plain[name]) for name, value in full_parameters(model)} == dict.fromkeys(
+        plain, True
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda weights: weights.pop("model.norm.weight"), "lacks model.norm.weight"),
+        (lambda weights: weights.update(foreign=torch.ones(2)), "holds ['foreign'], unknown to this model"),
+        (lambda weights: weights.update({"model.norm.weight": torch.ones(3)}), "model.norm.weight is of another shape"),
+    ],
+)
+def test_foreign_weights_are_refused(one_process, made, change, said):
+    folder, weights = made
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(CheckpointError, match=re.escape(said)):
+        load_shards(folder, shards_of(one_process, folder), one_process.device)
+
+
+def test_a_broken_file_is_refused(one_process, made):
+    model = shards_of(one_process, made[0])
+    (made[0] / "model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match="cannot be loaded"):
+        load_shards(made[0], model, one_process.device)
 
 
 def test_each_process_samples_from_a_copy_that_follows_the_weights(accelerator, said):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -64,7 +65,7 @@ def rows():
 
 def make_critic(policy, micro_batch_tokens=32, **changes):
     settings = CriticSettings(**CRITIC_SETTINGS | changes)
-    own = {"seed": 9, "betas": (0.9, 0.999), "eps": 1e-8, "micro_batch_tokens": micro_batch_tokens}
+    own = {"seed": 9, "betas": (0.9, 0.999), "eps": 1e-8, "micro_batch_tokens": micro_batch_tokens, "folder": Path()}
     return Critic(settings, policy, Accelerator(cpu=True), **own)
 
 

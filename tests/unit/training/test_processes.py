@@ -62,6 +62,17 @@ def test_one_process_goes_on_where_two_stopped(shop, two):
     assert_equal_runs(shop.run("two_one", settings), two)
 
 
+def test_two_processes_train_a_critic_as_one_and_resume_it(shop):
+    """Each reads its rows of policy and critic, at the start and when resuming."""
+    phase = {**POSTTRAIN_ALL, "advantage_std": False, "estimator": "gae"}
+    critic = {"learning_rate": 3e-3, "weight_decay": 0.01, "grad_clip": 1.0, "clip_value": 0.5, "warmup_updates": 0}
+    settings = settings_of(phase, micro_batch_tokens=40) | {"critic": critic}
+    one, two = shop.run("critic", settings), launched(shop, "critic_two", settings)
+    assert_equal_runs(one, two)
+    forget(shop, "critic_two", "critic_again", 1)
+    assert_equal_runs(one, launched(shop, "critic_again", settings))
+
+
 def test_two_processes_go_on_where_one_stopped_though_one_has_no_row(shop):
     """One micro-batch an update: the second process has none."""
     settings = settings_of(PRETRAIN_NEGATIVE, micro_batch_tokens=10_000)

@@ -140,6 +140,24 @@ def link_files(source: Path, names: list[str], folder: Path) -> None:
             link_or_copy(source / name, temporary / name)
 
 
+def empty_model(folder: Path) -> PreTrainedModel:
+    """The model of `load_model` without its weights, which are on the meta device: to be sharded, then filled.
+
+    See models.sharding.prepare and models.training_checkpoints.load_shards.
+    """
+    import torch
+    import transformers
+    from accelerate import init_empty_weights
+
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    with init_empty_weights(include_buffers=False):
+        model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.tie_weights()  # each module has a meta tensor of its own so far
+    if (folder / transformers.utils.GENERATION_CONFIG_NAME).is_file():
+        model.generation_config = transformers.GenerationConfig.from_pretrained(folder)
+    return model.eval()
+
+
 def load_model(folder: Path, device: str | None = None) -> PreTrainedModel:
     """The causal language model of a transformers folder, float32; safetensors only.
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -133,6 +133,51 @@ def weight_index(parts: list[tuple[str, dict, dict[str, int]]]) -> dict:
         "metadata": {"total_size": sum(size for _, size in weights.values())},
         "weight_map": {name: file for name, (file, _) in weights.items()},
     }
+
+
+def load_shards(
+    folder: Path, module: torch.nn.Module, device: torch.device, file: str = WEIGHTS, prefix: str = ""
+) -> None:
+    """Weights of a sharded module on the meta device, float32: each rank reads its rows and never holds a whole model.
+
+    Replaces the parameters, so an optimizer is built afterwards. prefix: of the module's names in the files; other
+    names there are left alone. Raises CheckpointError where files are missing or broken, or names or shapes are not
+    the module's.
+    """
+    whole = "fetch or make the model folder again, whole"
+    parts = parts_of(file, [path.name for path in folder.iterdir()])
+    path = folder / file
+    filled: dict[int, torch.nn.Parameter] = {}  # a tied parameter has several names
+    state = {}
+    try:
+        with ExitStack() as stack:
+            opened = [stack.enter_context(safe_open(folder / part, "pt")) for part in parts]
+            held = {name: part for part in opened for name in part.keys() if name.startswith(prefix)}  # noqa: SIM118
+            for name, parameter in module.named_parameters(remove_duplicate=False):
+                key = prefix + name
+                if id(parameter) not in filled:
+                    if key not in held:
+                        raise CheckpointError(f"{path} lacks {key}, a foreign file: {whole}")
+                    weights = held[key].get_slice(key)
+                    if tuple(weights.get_shape()) != parameter.shape:
+                        raise CheckpointError(f"{path}: {key} is of another shape than the model: {whole}")
+                    rows, _ = local_rows(parameter.detach())
+                    filled[id(parameter)] = sharded_parameter(weights[rows].to(device, torch.float32), parameter)
+                state[name] = filled[id(parameter)]
+                held.pop(key, None)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} cannot be loaded ({str(error).splitlines()[0]}): {whole}") from None
+    if held:
+        raise CheckpointError(f"{path} holds {sorted(held)[:3]}, unknown to this model, a foreign file: {whole}")
+    module.load_state_dict(state, strict=False, assign=True)
+
+
+def sharded_parameter(rows: torch.Tensor, like: torch.nn.Parameter) -> torch.nn.Parameter:
+    """A parameter sharded as `like`, of which this rank holds `rows`."""
+    shape, stride = like.shape, like.stride()
+    return torch.nn.Parameter(
+        DTensor.from_local(rows, like.device_mesh, like.placements, run_check=False, shape=shape, stride=stride)
+    )
 
 
 def load_critic(folder: Path, model: torch.nn.Module) -> None:

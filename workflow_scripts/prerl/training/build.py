@@ -10,11 +10,11 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from prerl.models.base_model import check_base_model
-from prerl.models.checkpoints import load_model
+from prerl.models.checkpoints import empty_model, load_model
 from prerl.models.packing import pack_rows
 from prerl.models.prompts import end_token_ids, prefix_token_id
-from prerl.models.sharding import prepare
-from prerl.models.training_checkpoints import load_optimizer
+from prerl.models.sharding import needs_shards, prepare
+from prerl.models.training_checkpoints import load_optimizer, load_shards
 from prerl.rollouts.engines import build_sampler
 from prerl.rollouts.interface import Sampler, sample_seed
 from prerl.training.critic import Critic
@@ -41,10 +41,11 @@ def build_learner(
 
     base: the folder that the job started from, whose generation_config.json names the end tokens. The order matters:
 
-    1. The policy is loaded on the CPU: whole float32 weights need not fit on one GPU.
+    1. A policy to be sharded has no weights yet: whole float32 ones need not fit in host memory once a rank.
     2. Rows are packed before the critic is made, whose transformer is a copy of the policy's, attention included.
-    3. The critic copies whole weights, so it is made before the policy is sharded.
-    4. Sharding replaces the parameters, so the optimizer is built from what is there afterwards.
+    3. The critic copies the policy, so it is made before the policy is sharded.
+    4. Each rank loads its rows of the weights. Sharding and loading replace the parameters, so the optimizer is built
+       from what is there afterwards.
     5. Each rank loads its rows of the moments into that optimizer.
     6. The sampler comes last: it takes the weights as they are then, and vLLM what memory is left.
 
@@ -52,11 +53,14 @@ def build_learner(
     """
     s = settings
     tokenizer = check_base_model(folder, s.prompt, s.longest_answer_tokens)
-    model = load_model(folder, "cpu")
+    sharded = needs_shards(accelerator, s.update.precision)
+    model = empty_model(folder) if sharded else load_model(folder, "cpu")
     if s.update.pack_rows:
         pack_rows(model)
-    critic = build_critic(s, model, accelerator, folder if resumed else None)
+    critic = build_critic(s, model, accelerator, folder, resumed)
     prepare(model, accelerator, s.update.precision, s.update.activation_checkpointing)
+    if sharded:
+        load_shards(folder, model, accelerator.device)
     optimizer = adamw(model, accelerator, s.update.learning_rate, s.update.weight_decay, s.update.betas, s.update.eps)
     load_optimizer(folder, model, optimizer)
     sampler = build_sampler(
@@ -71,9 +75,9 @@ def build_learner(
 
 
 def build_critic(
-    settings: TrainSettings, policy: PreTrainedModel, accelerator: Accelerator, folder: Path | None
+    settings: TrainSettings, policy: PreTrainedModel, accelerator: Accelerator, folder: Path, resumed: bool
 ) -> Critic | None:
-    """PPO's critic: it starts from the phase's starting policy, or resumes from the checkpoint in `folder`."""
+    """PPO's critic: it starts from the phase's starting policy, or resumes from a checkpoint; either is in `folder`."""
     s = settings
     if s.critic is None:
         return None
@@ -88,4 +92,5 @@ def build_critic(
         precision=s.update.precision,
         activation_checkpointing=s.update.activation_checkpointing,
         folder=folder,
+        resumed=resumed,
     )

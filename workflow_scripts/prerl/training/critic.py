@@ -18,8 +18,8 @@ from prerl.config.training import CriticSettings
 from prerl.models import checkpoints
 from prerl.models.batching import NO_ROWS, rank_micro_batches, score_rows
 from prerl.models.logprobs import response_hidden
-from prerl.models.sharding import clip_gradients, gathered, prepare
-from prerl.models.training_checkpoints import load_critic, load_optimizer
+from prerl.models.sharding import clip_gradients, gathered, needs_shards, prepare
+from prerl.models.training_checkpoints import load_critic, load_optimizer, load_shards
 from prerl.training.updates import adamw
 
 HEAD_STD = 0.02
@@ -72,8 +72,8 @@ def explained_variance(values: list[torch.Tensor], returns: list[torch.Tensor]) 
 class Critic:
     """Value model and AdamW of one training job.
 
-    policy: where the transformer is copied from, on the CPU, not yet sharded. folder: the checkpoint of this run to
-    resume from; CheckpointError if it does not fit.
+    policy: where the transformer is copied from, on the CPU or without weights, not yet sharded. folder: that of the
+    policy, and where `resumed` a checkpoint of this run; CheckpointError if it does not fit.
     """
 
     def __init__(
@@ -86,19 +86,25 @@ class Critic:
         betas: tuple[float, float],
         eps: float,
         micro_batch_tokens: int,
+        folder: Path,
+        resumed: bool = False,
         precision: str = "float32",
         activation_checkpointing: bool = False,
-        folder: Path | None = None,
     ) -> None:
         self.settings = settings
         self.accelerator = accelerator
         self.micro_batch_tokens = micro_batch_tokens
         self.model = ValueModel(policy, seed)
-        if folder is not None:
+        sharded = needs_shards(accelerator, precision)
+        if resumed and not sharded:
             load_critic(folder, self.model)
         prepare(self.model, accelerator, precision, activation_checkpointing)
+        if sharded and resumed:
+            load_shards(folder, self.model, accelerator.device, checkpoints.CRITIC)
+        elif sharded:
+            load_shards(folder, self.model.decoder, accelerator.device, prefix=f"{policy.base_model_prefix}.")
         self.optimizer = adamw(self.model, accelerator, settings.learning_rate, settings.weight_decay, betas, eps)
-        if folder is not None:
+        if resumed:
             load_optimizer(folder, self.model, self.optimizer, checkpoints.CRITIC_OPTIMIZER)
 
     def updates(self) -> int:
