@@ -22,6 +22,7 @@ from prerl.core.constants import BASE
 from prerl.core.provenance import described_commit
 from prerl.planning.code_lists import code_files
 from prerl.planning.gpus import choose_gpus
+from prerl.planning.host_memory import check_host_memory
 from prerl.planning.memory import cache_gib, check_memory
 from prerl.planning.schedule import PRIORITIES
 
@@ -34,6 +35,7 @@ try:
     AUTO = {rule for rule, requested in SCALE["resources"].items() if requested.get("gpu") == "auto"}
     SCALE = choose_gpus(SCALE, METHODS)
     check_memory(SCALE, METHODS)
+    check_host_memory(SCALE, METHODS)
 except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
 

@@ -30,6 +30,7 @@ from prerl.data.hub import HubModel, published
 from prerl.models.base_model import check_base_model
 from prerl.planning.costs import job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
+from prerl.planning.host_memory import check_host_memory, host_plans
 from prerl.planning.memory import check_memory, memory_plans
 from prerl.planning.schedule import elapsed
 
@@ -106,7 +107,7 @@ def check_environments(said: str, arguments: list[str]) -> Iterator[Finding]:
 
 
 def check_memory_plan(block: Mapping) -> Iterator[Finding]:
-    """Memory that each kind of job needs at its peak, by part, with the GPUs that the profile gives."""
+    """Memory that each kind of job needs at its peak, by part, with the GPUs that the profile gives; the host's too."""
     methods = resolve_methods(block)
     check_memory(block, methods)
     plans = [plan for plan in memory_plans(block, methods) if plan.capacity_gib]
@@ -114,6 +115,10 @@ def check_memory_plan(block: Mapping) -> Iterator[Finding]:
         parts = " + ".join(f"{name} {gib:.1f}" for name, gib in plan.stages[plan.peak_stage].items())
         job = f"{plan.rule} of {chosen_for(plan.model, plan.critic)} on {plan.gpus} GPU(s)"
         yield OK, f"{job}: {plan.peak_gib:.1f} of {plan.capacity_gib} GiB each, planned; {plan.peak_stage}: {parts}"
+    check_host_memory(block, methods)
+    for name, (host, given) in host_plans(block, methods).items():
+        listed = " + ".join(f"{part} {gib:.1f}" for part, gib in host.items())
+        yield OK, f"{name}: {sum(host.values()):.1f} of {given:.0f} GiB of host memory for each GPU, planned; {listed}"
     if not plans:
         yield OK, "no job asks for a GPU"
 

@@ -7,7 +7,7 @@ from virtual_cluster import SMOKE, TARGET, Checkout
 
 def scale_on(nodes: int) -> dict:
     asked = {"threads": 2, "mem_mb": 2000, "runtime_min": 10} | ({"gpu": nodes, "nodes": nodes} if nodes > 1 else {})
-    card = {"name": "none", "memory_gib": 79, "tflops": 989}
+    card = {"name": "none", "memory_gib": 79, "tflops": 989, "bandwidth_tb_s": 3.35}
     return SMOKE | {"resources": {"train_policy": asked}, "hardware": {"gpu": card}}
 
 

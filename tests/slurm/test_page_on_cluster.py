@@ -71,17 +71,20 @@ def test_the_table_of_jobs_is_the_configuration():
     block = read_config(read_files() | {"scale": "paper"})
     resources = {}
     for rule, own in choose_gpus(block, resolve_methods(block))["resources"].items():
-        resources[rule] = dict(own)
-        if isinstance(own.get("gpu"), dict):  # `gpu: auto`: of each GPU, here as many for both models
-            (gpus,) = {own["gpu"][model] for model in block["models"]}
-            resources[rule] |= {"gpu": gpus, "threads": gpus * own["threads"], "mem_mb": gpus * own["mem_mb"]}
+        if not isinstance(own.get("gpu"), dict):
+            resources[rule, ""] = own
+            continue
+        for model in block["models"]:  # `gpu: auto`: of each GPU
+            gpus = own["gpu"][model]
+            of_model = own | {"gpu": gpus, "threads": gpus * own["threads"], "mem_mb": gpus * own["mem_mb"]}
+            resources[rule, model.removeprefix("qwen3-").upper()] = of_model
     hours = {"5 days": 120, "1 day": 24, "12 hours": 12, "4 hours": 4, "2 hours": 2, "1 hour": 1}
-    rows = re.findall(r"^\| `(\w+)` \| (\S+) \| (\d+) \| (\d+) GB \| (\d+ \w+)", PAGE, re.M)
+    rows = re.findall(r"^\| `(\w+)`(?:, (\S+))? \| (\S+) \| (\d+) \| (\d+) GB \| (\d+ \w+)", PAGE, re.M)
     assert {
-        rule: {"threads": int(cores), "mem_mb": 1000 * int(memory), "runtime_min": 60 * hours[time]}
+        (rule, model): {"threads": int(cores), "mem_mb": 1000 * int(memory), "runtime_min": 60 * hours[time]}
         | ({} if gpu == "–" else {"gpu": int(gpu)})
-        for rule, gpu, cores, memory, time in rows
-    } == {rule: own for rule, own in resources.items() if not rule.startswith("aggregate")}
+        for rule, model, gpu, cores, memory, time in rows
+    } == {key: own for key, own in resources.items() if not key[0].startswith("aggregate")}
 
 
 @pytest.mark.parametrize(

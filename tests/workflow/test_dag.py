@@ -94,7 +94,8 @@ def test_a_dry_run_names_engine_resources_and_environment_of_every_job(checkout)
         assert (job["engine"] == "none") == ("gpu" not in job)
     training = [job for job in jobs if job["rule"] == "train_policy"]
     assert {tuple(job[key] for key in ("engine", "gpu", "cpus", "mem_mb", "runtime")) for job in training} == {
-        ("vllm", "4", "32", "450000", "7200")  # `gpu: auto`: of each GPU 8 cores and 112.5 GB
+        ("vllm", "2", "16", "128000", "7200"),  # 4B; `gpu: auto`: of each GPU 8 cores and 64 GB
+        ("vllm", "4", "32", "256000", "7200"),
     }  # fmt: skip
 
 

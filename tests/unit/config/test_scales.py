@@ -122,5 +122,5 @@ def test_schedule_of_the_paper():
     methods = resolve_methods(block_of("paper"))
     schedule = block_of("paper")["validation"]["schedule"]
     updates = scheduled_updates(schedule, methods["grpo"])
-    assert updates == [0, *range(5, 101, 5), *range(125, 348, 25), 348]
-    assert scheduled_updates(schedule, methods["dsrl"])[:2] == [20, 25]
+    assert updates == [0, *range(10, 101, 10), *range(150, 348, 50), 348]
+    assert scheduled_updates(schedule, methods["dsrl"])[:2] == [20, 30]

@@ -30,7 +30,7 @@ def test_no_other_number_that_fits_costs_less(paper, model):
         tried = deep_merge(block, {"resources": {"train_policy": {"gpu": gpus}}})
         if memory_plan("train_policy", model, tried).fits:
             of_methods = job_costs(block, methods, "train_policy", model, False, gpus)
-            if max(cost.wall_s for cost in of_methods) <= 48 * 3600:
+            if max(cost.wall_s for cost in of_methods) <= 72 * 3600:
                 costs[gpus] = sum(cost.gpu_hours for cost in of_methods)
     assert 1 not in costs and len(costs) > 1  # memory leaves out one GPU, and there is a choice
     assert costs[number] <= 1.02 * min(costs.values())
@@ -43,11 +43,11 @@ def test_the_critic_gets_more_where_it_needs_more(paper):
     check_memory(paper[2], paper[1])
 
 
-def test_more_time_buys_fewer_gpu_hours_and_less_time_more_gpus(paper):
+def test_less_time_takes_more_gpus(paper):
     usual = paper[2]["resources"]["train_policy"]["gpu"]["qwen3-4b"]
-    patient = chosen({"hardware": {"longest_job_h": 200}})[2]["resources"]["train_policy"]["gpu"]["qwen3-4b"]
+    brisk = chosen({"hardware": {"longest_job_h": 36}})[2]["resources"]["train_policy"]["gpu"]["qwen3-4b"]
     hasty = chosen({"hardware": {"longest_job_h": 1}})[2]["resources"]["train_policy"]["gpu"]["qwen3-4b"]
-    assert patient < usual < hasty == 8
+    assert usual < brisk < hasty == 8
 
 
 def test_a_number_stands(paper):

@@ -31,6 +31,9 @@ class Gpu:
     name: str = key("any name")
     memory_gib: float = key("free on one GPU before a job, by nvidia-smi", POSITIVE, unit="GiB")
     tflops: float = key("dense bfloat16, data sheet: A100 312, H100 and H200 989", POSITIVE, unit="TFLOP/s")
+    bandwidth_tb_s: float = key(
+        "of its memory, data sheet: RTX 4090 1.01, A100 80 GB 2.04, H100 3.35, H200 4.8", POSITIVE, unit="TB/s"
+    )
 
 
 @dataclass(frozen=True)

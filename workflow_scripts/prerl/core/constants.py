@@ -15,8 +15,11 @@ CHUNK_LOGITS = {"cpu": 1 << 24, "cuda": 1 << 27}
 On a GPU a chunk must be so long that the sum of the head's gradient over chunks costs little beside its product.
 """
 
-SHARD_ROWS = {"transformers": 4096, "vllm": 1024}
-"""Samples in a shard of an evaluation: what an interruption can lose, and what a GPU takes at a time."""
+SHARD_ROWS = {"transformers": 4096, "vllm": 4096}
+"""Samples in a shard of an evaluation: what an interruption can lose, and what a GPU takes at a time.
+
+A GPU waits for the longest answer of each shard.
+"""
 
 LONGEST_SHARING = 2048
 """Tokens of a response above which its row gets a prompt of its own when packed: sharing one may need a mask."""

@@ -1,9 +1,11 @@
 """GPU-hours, wall time and disk of every job by formula, before anything has run. Pure Python, no torch.
 
-    seconds = start + FLOPs / (peak x utilisation x GPUs) + decoding steps x seconds of a step
+    seconds = start + FLOPs / (peak x utilisation x GPUs) + seconds of decoding
 
-A constant marked D is our assumption, M was measured in a run of the miniature (two cores, docs/benchmarks.md), S is
-from the vendor's data sheet. No GPU constant has been measured.
+On a GPU a decoding step reads the weights once and every running row's keys and values, at BANDWIDTH_UTILISATION of the
+card's bandwidth. A constant marked D is our assumption, M was measured in a run of the miniature (two cores,
+docs/benchmarks.md), S is from the vendor's data sheet, P from a published measurement. No GPU constant has been
+measured by us; docs/benchmarks.md compares the formula with what others have measured.
 """
 
 from __future__ import annotations
@@ -17,11 +19,14 @@ from prerl.config.hardware import gpus_of
 from prerl.config.methods import Method, scheduled_updates
 from prerl.config.shapes import Shape, shape_of
 from prerl.core.constants import BASE, GIB, LONGEST_SHARING, SHARD_ROWS
+from prerl.planning.answers import Answers, answers_of
 from prerl.planning.memory import cache_gib
 
-ANSWER_SHARE = 0.3  # mean answer over the longest allowed. M: 0.29 in training, 0.33 in evaluation; D elsewhere
 PROMPT_SHARE, PROMPT_TOKENS = 0.5, 200  # mean prompt: half the longest allowed, 200 at most. D
-COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows in the loss. M; D elsewhere
+COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows in the loss of a generated model. M
+HUB_COUNTING_SHARE = {"all": 0.6, "negative": 0.25, "positive": 0.45}
+"""Of a hub model. D: negative rows are some of the wrong ones, and about four of five answers to MATH are right before
+training (Qwen3-4B without thinking); a group that is all right or all wrong does not count."""
 TOKEN_BYTES = 10  # D: id, log-prob and text of a sampled token, compressed
 # answers a second and process: distinct ones through math-verify (M: docs/benchmarks.md), repeated ones (M)
 GRADED_PER_S = {"file": 240, "generated": 3000}
@@ -37,31 +42,65 @@ SHORT_JOB_S = 4.0  # aggregation, figures, tables, report, data. M; more with th
 class Machine:
     """Speed of what a job computes on: FLOPs a second in training and in sampling, with utilisation, of one device.
 
-    step_s: one decoding step, however few rows; row_s: one pass over a single row; update_s: an update's fixed part.
+    bandwidth: bytes a second that decoding reads, infinite where the FLOPs cover it. Beside that step_s: one decoding
+    step; token_s: a sampled token. row_s: one pass over a single row. update_s: an update's fixed part,
+    beside sync_s for each parameter (the sampler's weights, its sleep and waking).
     """
 
     training: float
     sampling: float
     float32: float
+    bandwidth: float
     start_s: float
     step_s: float
+    token_s: float
     row_s: float
     update_s: float
+    sync_s: float
 
 
-CPU = Machine(training=4.5e10, sampling=2.0e10, float32=4.5e10, start_s=5, step_s=1.6e-3, row_s=6e-3, update_s=0.02)
+CPU = Machine(
+    training=4.5e10,
+    sampling=2.0e10,
+    float32=4.5e10,
+    bandwidth=math.inf,
+    start_s=5,
+    step_s=1.6e-3,
+    token_s=0,
+    row_s=6e-3,
+    update_s=0.02,
+    sync_s=0,
+)
 """One core of the machine of docs/benchmarks.md (M)."""
 FLOAT32_SHARE = 1 / 15
 """float32 without tensor cores over dense bfloat16, H100 (S: 67 and 989 TFLOPs)."""
-TRAINING_UTILISATION = 0.35  # D
-SAMPLING_UTILISATION = 0.06  # D
+# D. P: torchtitan's Llama 3 8B uses 0.30 of 8 H100s without recomputation (5,762 tokens a second and GPU, its
+# benchmarks/llama3_h100_202412_torchtitan.md); ours counts the recomputed pass as work
+TRAINING_UTILISATION = 0.35
+# D, these four slower by 5 to 25 % than P: vLLM's decoding of Qwen3-8B on an H100 (ml-energy/leaderboard,
+# public/data/models/Qwen__Qwen3-8B__*.json), which tests/unit/planning/test_costs.py holds
+SAMPLING_UTILISATION = 0.5
+BANDWIDTH_UTILISATION = 0.8
+STEP_S = {"vllm": 0.002, "transformers": 0.03}  # the embedded sampler starts every kernel of a step from Python
+TOKEN_S = 4e-5  # scheduler, sampling with a seed for each row, log-probs
 
 
-def gpu_machine(tflops: float) -> Machine:
-    """A card of `tflops` dense bfloat16 TFLOPs; the seconds are D."""
+def gpu_machine(tflops: float, bandwidth_tb_s: float, engine: str) -> Machine:
+    """A card of `tflops` dense bfloat16 TFLOPs and `bandwidth_tb_s` TB/s; the seconds are D."""
     peak = tflops * 1e12
     training = TRAINING_UTILISATION * peak
-    return Machine(training, SAMPLING_UTILISATION * peak, FLOAT32_SHARE * training, 60, 0.01, 0.5, 10)
+    return Machine(
+        training=training,
+        sampling=SAMPLING_UTILISATION * peak,
+        float32=FLOAT32_SHARE * training,
+        bandwidth=BANDWIDTH_UTILISATION * bandwidth_tb_s * 1e12,
+        start_s=60,
+        step_s=STEP_S[engine],
+        token_s=TOKEN_S,
+        row_s=0.5,
+        update_s=3,
+        sync_s=2e-9,
+    )
 
 
 @dataclass(frozen=True)
@@ -107,12 +146,19 @@ class _Job:
     @property
     def machine(self) -> Machine:
         card = self.block["hardware"].get("gpu")
-        return gpu_machine(card["tflops"]) if self.gpus and card else CPU
+        if not self.gpus or not card:
+            return CPU
+        engine = "vllm" if self.rule == "evaluate_ood" else self.block["rollouts"]["engine"]
+        return gpu_machine(card["tflops"], card["bandwidth_tb_s"], engine)
 
     @property
     def start_s(self) -> float:
         """Until a model is ready: libraries and engine, and on a GPU 8 seconds for each GB of bfloat16 weights (D)."""
         return self.machine.start_s + (16e-9 * self.shape.parameters if self.gpus else 0)
+
+    def answers(self, kind: str, longest: int) -> Answers:
+        """See planning.answers."""
+        return answers_of(self.block, self.wildcards["model"], kind, longest)
 
     @property
     def prompt_tokens(self) -> float:
@@ -131,7 +177,8 @@ class _Job:
     @property
     def samples_gib(self) -> float:
         """Answers of the job's method and seed."""
-        return self.evaluated * ANSWER_SHARE * self.block["evaluation"]["max_new_tokens"] * TOKEN_BYTES / GIB
+        mean = self.answers("evaluation", self.block["evaluation"]["max_new_tokens"]).mean
+        return self.evaluated * mean * TOKEN_BYTES / GIB
 
     @property
     def evaluated(self) -> int:
@@ -142,52 +189,68 @@ class _Job:
         return updates * questions * self.block["evaluation"]["samples_per_question"]
 
 
-def sampling_seconds(job: _Job, rows: float, prompts: float, max_new_tokens: int, at_once: float) -> float:
-    """Seconds to sample `rows` answers to `prompts` prompts (each prefilled once), `at_once` rows at a time.
+def decoding_seconds(machine: Machine, shape: Shape, steps: float, tokens: float, context: float) -> float:
+    """Seconds of `steps` decoding steps on one GPU. tokens: sampled in all, from rows of mean length `context`."""
+    read = steps * 2 * shape.parameters + tokens * context * shape.key_value_bytes()
+    flops = shape.forward_flops(tokens, 0, tokens)
+    seconds = flops / machine.sampling + read / machine.bandwidth
+    return seconds + steps * machine.step_s + tokens * machine.token_s
 
-    On a GPU a finished row makes room for the next (vLLM): the longest answer is waited for once.
+
+def sampling_seconds(
+    job: _Job, rows: float, prompts: float, answers: Answers, waits: float = 1, prompt_tokens: float | None = None
+) -> float:
+    """Seconds to sample `rows` answers to `prompts` prompts (each prefilled once), divided over the job's GPUs.
+
+    On a GPU a finished row makes room for the next (vLLM): each GPU waits `waits` times for the longest answer.
     """
-    answer, prompt = ANSWER_SHARE * max_new_tokens, job.prompt_tokens
-    flops = job.shape.forward_flops(rows * answer, 2 * prompt + answer, rows * answer)
-    flops += job.shape.forward_flops(prompts * prompt, prompt, prompts)
-    if job.gpus:
-        steps = max_new_tokens + max(rows / at_once - 1, 0) * answer
-    else:
-        steps = math.ceil(rows / at_once) * max_new_tokens
-    return flops / (job.machine.sampling * max(job.gpus, 1)) + steps * job.machine.step_s
+    machine, shape, gpus = job.machine, job.shape, max(job.gpus, 1)
+    prompt = prompt_tokens or job.prompt_tokens
+    tokens, context = rows * answers.mean, prompt + answers.position
+    prefill = shape.forward_flops(prompts * prompt, prompt, prompts) / (machine.sampling * gpus)
+    at_once = _rows_at_once(job, context)
+    if not job.gpus:
+        steps = math.ceil(rows / at_once) * answers.longest
+        return prefill + shape.forward_flops(tokens, 2 * context, tokens) / machine.sampling + steps * machine.step_s
+    passes = waits * answers.longest + max(rows / gpus / at_once - waits, 0) * answers.mean
+    return prefill + decoding_seconds(machine, shape, passes, tokens / gpus, context)
 
 
-def _rows_at_once(job: _Job) -> float:
-    """Rows that decode together: a shard on each GPU, or as many whole answers of mean length as its cache holds."""
+def _rows_at_once(job: _Job, context: float) -> float:
+    """Rows that decode together on each GPU (or the CPU): batch_rows, or as many as vLLM's cache holds on average."""
     rollouts = job.block["rollouts"]
     if not job.gpus or rollouts["engine"] != "vllm":
         return rollouts["batch_rows"]
-    answer = ANSWER_SHARE * job.block["evaluation"]["max_new_tokens"]
     cache = cache_gib(job.rule, job.wildcards["model"], job.block, job.critic) * GIB
-    held = cache / (job.shape.key_value_bytes() * (job.prompt_tokens + answer))
-    return max(job.gpus * min(SHARD_ROWS["vllm"], held), 1)
+    held = cache / (job.shape.key_value_bytes() * context)
+    return max(min(rollouts["batch_rows"], held), 1)
 
 
 def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) -> float:
     """Seconds of one training update: sampling, measuring both spaces, the pass with gradient, the step."""
     block, shape = job.block, job.shape
     prompts, group = block["training"]["prompts_per_update"], block["rollouts"]["samples_per_prompt"]
-    longest = block["rollouts"]["max_new_tokens"]
-    answer, rows = ANSWER_SHARE * longest, prompts * group
-    seconds = sampling_seconds(job, rows, prompts, longest, _rows_at_once(job)) + job.machine.update_s
+    answers = job.answers(samples, block["rollouts"]["max_new_tokens"])
+    answer, rows = answers.mean, prompts * group
+    seconds = (
+        sampling_seconds(job, rows, prompts, answers) + job.machine.update_s + job.machine.sync_s * shape.parameters
+    )
     measured = prompts * block["training"]["measured_samples_per_prompt"]
-    counting = COUNTING_SHARE[samples] * rows
+    hub = "hub" in block["models"][job.wildcards["model"]]
+    counting = (HUB_COUNTING_SHARE if hub else COUNTING_SHARE)[samples] * rows
     context = 1 if space == "pretrain" else job.prompt_tokens
     prompts_passed = counting  # a packed group shares its prompt unless its answers are long (models/packing.py)
     if block["training"]["pack_rows"] and answer <= LONGEST_SHARING:
         prompts_passed = min(prompts, counting)
-    flops = shape.training_flops(prompts_passed * context + counting * answer, context + answer, counting * answer)
+    flops = shape.training_flops(
+        prompts_passed * context + counting * answer, context + 2 * answers.position, counting * answer
+    )
     if critic:  # values of all rows, then a pass with gradient; nearly the policy's size
-        flops += flops + shape.forward_flops(rows * (context + answer), context + answer, 0)
+        flops += flops + shape.forward_flops(rows * (context + answer), context + 2 * answers.position, 0)
     flops *= 4 / 3 if job.gpus else 1  # activation checkpointing runs the forward pass twice
     for measured_context in (job.prompt_tokens, 1):
-        length = measured_context + answer
-        flops += shape.forward_flops(measured * length, length, measured * answer)
+        tokens, length = measured * (measured_context + answer), measured_context + 2 * answers.position
+        flops += shape.forward_flops(tokens, length, measured * answer)
     return seconds + flops / (job.machine.training * max(job.gpus, 1))
 
 
@@ -200,7 +263,7 @@ def _train_policy(job: _Job) -> JobCost:
     questions = sum(questions_of(block["data"]["benchmarks"][name]) for name in block["validation"]["benchmarks"])
     validations = len(scheduled_updates(block["validation"]["schedule"], method))
     rows, longest = questions * block["validation"]["samples_per_question"], block["validation"]["max_new_tokens"]
-    seconds += validations * sampling_seconds(job, rows, questions, longest, _rows_at_once(job))
+    seconds += validations * sampling_seconds(job, rows, questions, job.answers("validation", longest))
     saves = updates / block["training"]["checkpoint_every"] + len(method.kept_updates)
     seconds += saves * 12 * job.shape.parameters / DISK_BYTES_PER_S
     # the state holds float32 weights and moments: of every kept update and one more, to which published checkpoints are
@@ -218,9 +281,9 @@ def _release_checkpoints(job: _Job) -> JobCost:
 
 def _generate_samples(job: _Job) -> JobCost:
     evaluation, rows = job.block["evaluation"], job.evaluated
-    seconds = sampling_seconds(
-        job, rows, rows / evaluation["samples_per_question"], evaluation["max_new_tokens"], _rows_at_once(job)
-    )
+    answers, samples = job.answers("evaluation", evaluation["max_new_tokens"]), evaluation["samples_per_question"]
+    shards = math.ceil(rows / SHARD_ROWS[job.block["rollouts"]["engine"]])
+    seconds = sampling_seconds(job, rows, rows / samples, answers, max(shards / max(job.gpus, 1), 1))
     return job.cost(job.start_s + seconds, 2 * job.samples_gib)  # shards of the state, and the whole
 
 
@@ -230,18 +293,18 @@ def _evaluate_ood(job: _Job) -> JobCost:
     tasks = [task for task in ood["tasks"].values() if ood["run_generated_code"] or not task["runs_code"]]
     if not tasks:
         return job.cost(SHORT_JOB_S)
-    rows, longest = sum(task["questions"] for task in tasks), ood["generation"]["max_new_tokens"]
-    seconds = sampling_seconds(job, rows, rows, longest, _rows_at_once(job))
-    examples = sum(task["questions"] * task["few_shot"] for task in tasks) * PROMPT_TOKENS
-    seconds += job.shape.forward_flops(examples, 0, 0) / (job.machine.sampling * max(job.gpus, 1))
-    return job.cost(job.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
+    rows, answers = sum(task["questions"] for task in tasks), job.answers("ood", ood["generation"]["max_new_tokens"])
+    examples = sum(task["questions"] * task["few_shot"] for task in tasks) / rows
+    seconds = sampling_seconds(job, rows, rows, answers, prompt_tokens=(1 + examples) * PROMPT_TOKENS)
+    return job.cost(job.start_s + seconds, rows * answers.mean * TOKEN_BYTES / GIB)
 
 
 def _sample_rollouts(job: _Job) -> JobCost:
     aligned = job.block["alignment"]["benchmarks"][job.wildcards["benchmark"]]
-    longest, rows = job.block["alignment"]["max_new_tokens"], aligned["questions"] * aligned["rollouts_per_question"]
-    seconds = sampling_seconds(job, rows, aligned["questions"], longest, _rows_at_once(job))
-    return job.cost(job.start_s + seconds, rows * ANSWER_SHARE * longest * TOKEN_BYTES / GIB)
+    answers = job.answers("all", job.block["alignment"]["max_new_tokens"])
+    rows = aligned["questions"] * aligned["rollouts_per_question"]
+    seconds = sampling_seconds(job, rows, aligned["questions"], answers)
+    return job.cost(job.start_s + seconds, rows * answers.mean * TOKEN_BYTES / GIB)
 
 
 def _measure_gradient_alignment(job: _Job) -> JobCost:
@@ -249,7 +312,7 @@ def _measure_gradient_alignment(job: _Job) -> JobCost:
     aligned = job.block["alignment"]["benchmarks"][job.wildcards["benchmark"]]
     rows = aligned["questions"] * aligned["rollouts_per_question"] / aligned["jobs"]
     given = 4 + job.block["alignment"]["other_problems"]  # own, shuffled twice, empty x; the other pair's is at hand
-    answer = ANSWER_SHARE * job.block["alignment"]["max_new_tokens"]
+    answer = job.answers("all", job.block["alignment"]["max_new_tokens"]).mean
     with_prompt = job.prompt_tokens + answer
     flops = job.shape.training_flops(2 * answer + given * with_prompt, with_prompt, (2 + given) * answer)
     flops += job.shape.forward_flops(answer + with_prompt, with_prompt, 2 * answer)
