@@ -60,9 +60,12 @@ PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
 GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if {"generated", "sums"} & set(problems)]
 FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in problems]
 
-BASELINES = [name for name, entry in SCALE["methods"].items() if entry.get("baseline")]
-# what figures, tables and claims are about, but for the target `baselines`
-CORE = [name for name in METHODS if name not in BASELINES]
+BASELINES, CONTROLS = (
+    [name for name, entry in SCALE["methods"].items() if entry.get("target") == target]
+    for target in ("baselines", "controls")
+)
+# what figures, tables and claims are about, but for these two targets
+CORE = [name for name in METHODS if name not in (*BASELINES, *CONTROLS)]
 
 
 def further_seeds(scale):

@@ -4,6 +4,7 @@
 localrules:
     aggregate_scores,
     aggregate_baselines,
+    aggregate_controls,
     aggregate_ood,
 
 
@@ -14,6 +15,7 @@ AGGREGATES = {
         "baselines/",
         with_parents([*BASELINES, *(name for name in ("grpo", "dsrl") if name in METHODS)]),
     ),
+    "aggregate_controls": ("controls/", with_parents([*CORE, *CONTROLS])),
 }
 
 

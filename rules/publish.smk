@@ -69,6 +69,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], **further):
         validation_answers=sum(questions_of(PROBLEM_SETS[name]) for name in validation["benchmarks"])
         * validation["samples_per_question"],
         prompts_per_update=SCALE["training"]["prompts_per_update"],
+        controls=SCALE.get("controls", {}),
         **further,
     )
 
@@ -120,18 +121,25 @@ TABLES = {
 }
 
 
-# of the target `baselines`, by the script of the main table
-BASELINE_TABLES = {
-    "table_baselines": {
-        name: expand(f"{R}/{{model}}/baselines/{name}.parquet", model=SCALE["models"])
-        for name in ("questions", "contrasts", "curves")
-    }
+def tables_of(aggregate, *names):
+    """The tables that a rule of AGGREGATES makes, of each model."""
+    folder = AGGREGATES[aggregate][0]
+    return {name: expand(f"{R}/{{model}}/{folder}{name}.parquet", model=SCALE["models"]) for name in names}
+
+
+# of the targets `baselines`, by the script of the main table, and `controls`
+BASELINE_TABLES = {"table_baselines": tables_of("aggregate_baselines", "questions", "contrasts", "curves")}
+CONTROL_TABLES = {"table_controls": tables_of("aggregate_controls", "questions", "scores", "curves")}
+CONTROL_FIGURES = {"figure_controls": CONTROL_TABLES["table_controls"]}
+METHODS_OF = {  # target -> what its settings tell of; the others: CORE
+    **dict.fromkeys(BASELINE_TABLES, AGGREGATES["aggregate_baselines"][1]),
+    **dict.fromkeys([*CONTROL_TABLES, *CONTROL_FIGURES], AGGREGATES["aggregate_controls"][1]),
 }
 
 
 def published(target):
     """Files of a target by suffix; the report shows the one that a browser can."""
-    folder, suffixes, shown = ("figures", "pdf png", "png") if target in FIGURES else ("tables", "csv md", "csv")
+    folder, suffixes, shown = ("figures", "pdf png", "png") if target.startswith("figure") else ("tables", "csv md", "csv")
     files = {suffix: f"{R}/{folder}/{target}.{suffix}" for suffix in suffixes.split()}
     caption = f"captions/{target}.rst"
     return files | {shown: report(files[shown], caption=caption, category=folder.capitalize())}
@@ -145,7 +153,7 @@ def file_options(wildcards, input, output):
 
 
 # Each target is a rule of its name: workflow_scripts/{target}.py makes it, rules/captions/{target}.rst describes it.
-for target, inputs in {**FIGURES, **TABLES, **BASELINE_TABLES}.items():
+for target, inputs in {**FIGURES, **TABLES, **BASELINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES}.items():
 
     rule:
         name:
@@ -156,7 +164,7 @@ for target, inputs in {**FIGURES, **TABLES, **BASELINE_TABLES}.items():
         output:
             **published(target),
         params:
-            settings=publish_settings(AGGREGATES["aggregate_baselines"][1] if target in BASELINE_TABLES else CORE),
+            settings=publish_settings(METHODS_OF.get(target, CORE)),
             study=STUDY,  # for the caption
             files=file_options,
             records=RECORDS,
@@ -236,17 +244,27 @@ rule report:
         "snakemake {params.config} --nolock --report {output} -- {input.figures} {input.tables} > {log} 2>&1"
 
 
-def baseline_tables(wildcards):
-    if not BASELINES:
-        raise WorkflowError(f"scale {config['scale']} has no baselines: give a method `baseline: true`")
-    tables = expand(f"{R}/tables/{{target}}.{{suffix}}", target=BASELINE_TABLES, suffix=["csv", "md"])
-    return tables + released(BASELINES)
+def tables_on_request(kind, methods, targets):
+    """Input function of the targets `baselines` and `controls`."""
+
+    def files(wildcards):
+        if not methods:
+            raise WorkflowError(f"scale {config['scale']} has no {kind}: give a method `target: {kind}`")
+        return [file for target in targets for file in published(target).values()] + released(methods)
+
+    return files
 
 
 localrules:
     baselines,
+    controls,
 
 
 rule baselines:
     input:
-        baseline_tables,
+        tables_on_request("baselines", BASELINES, BASELINE_TABLES),
+
+
+rule controls:
+    input:
+        tables_on_request("controls", CONTROLS, [*CONTROL_FIGURES, *CONTROL_TABLES]),

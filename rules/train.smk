@@ -16,10 +16,11 @@ def train_settings(wildcards):
     """This method's last phase and the common settings: another method's phases change nothing here."""
     method = METHODS[wildcards.method]
     phase = method.phases[-1]
+    objective = {key: value for key, value in asdict(phase.settings).items() if key != "start"}  # reincarnate_policy's
     critic = {"critic": SCALE["critic"]} if phase.settings.estimator == "gae" else {}
     return settings(
         seed=int(wildcards.seed),
-        phase={**asdict(phase.settings), "first_update": phase.first_update, "last_update": phase.last_update},
+        phase={**objective, "first_update": phase.first_update, "last_update": phase.last_update},
         kept_updates=method.kept_updates,
         optimizer_updates=method.optimizer_updates,
         prompt=SCALE["prompt"],
@@ -78,12 +79,15 @@ rule reincarnate_policy:
     input:
         code=code("reincarnate_policy"),
         checkpoints=lambda wildcards: f"{parent_folder(wildcards)}/manifest.json",
+        base=base_manifest,
     output:
         f"{RUN}/start/manifest.json",
     params:
         settings=lambda wildcards: settings(
             update=METHODS[wildcards.method].parent_update,
             optimizer=METHODS[wildcards.method].phases[-1].settings.optimizer,
+            start=METHODS[wildcards.method].phases[-1].settings.start,
+            seed=int(wildcards.seed),
         ),
         checkpoint=lambda wildcards: "{}/update{:06d}/manifest.json".format(
             parent_folder(wildcards), METHODS[wildcards.method].parent_update
@@ -102,7 +106,7 @@ rule reincarnate_policy:
         "../envs/train.yaml"
     shell:
         "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
-        " --checkpoint {params.checkpoint} --start {output} > {log} 2>&1"
+        " --checkpoint {params.checkpoint} --base {input.base} --start {output} > {log} 2>&1"
 
 
 def readers(wildcards):

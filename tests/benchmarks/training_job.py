@@ -72,5 +72,5 @@ def own_trainer(folder: Path, start: Path, train: Path, mixed_groups: int) -> Tr
         trainer = Trainer(TrainSettings.from_json(json.dumps(settings)), start, train, [], folder / "state", [])
     rewards = torch.tensor([reward(row, mixed_groups) for row in range(PROMPTS * GROUP)])
     train_stage = trainer._train
-    trainer._train = lambda graded: train_stage(replace(graded, rewards_R=rewards))
+    trainer._train = lambda graded, update: train_stage(replace(graded, rewards_R=rewards), update)
     return trainer

@@ -53,7 +53,7 @@ def miniature_runs(tiny: bool) -> None:
         emit("miniature: NSR-PreRL", **summary(run, updates))
         start = folder / "start/manifest.json"
         checkpoint = run / f"checkpoints/update{updates:06d}/manifest.json"
-        settings = json.dumps({"update": updates, "optimizer": "keep"})
+        settings = json.dumps({"update": updates, "optimizer": "keep", "start": "trained"})
         script("reincarnate_policy", "--settings", settings, "--checkpoint", checkpoint, "--start", start)
         run = trained(folder, block, "dsrl", grpo, updates + 1, updates + 3, start)
         emit("miniature: GRPO after the hand-over", **summary(run, 3))

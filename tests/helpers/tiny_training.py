@@ -141,6 +141,6 @@ def next_ids(trainer: Trainer, update: int) -> list[list[int]]:
     """Token ids that the trainer would sample at `update`."""
     captured = []
     own = copy.copy(trainer)
-    own._train = lambda graded: captured.extend(r.token_ids for r in graded.rollouts) or {}
+    own._train = lambda graded, update: captured.extend(r.token_ids for r in graded.rollouts) or {}
     own.step(update)
     return captured

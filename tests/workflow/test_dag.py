@@ -138,13 +138,25 @@ def test_each_target_has_its_name(checkout, target):
 def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
-    assert "scale: 'huge' is not one of evening, miniature, paper, pilot, quick, smoke" in result.stdout
+    assert (
+        "scale: 'huge' is not one of controls, evening, miniature, paper, pilot, quick, smoke, smollm2" in result.stdout
+    )
 
 
 def test_a_scale_without_baselines_says_so(checkout):
     result = snakemake(checkout, "-n", "baselines", "--config", "scale=pilot")
     assert result.returncode == 1
-    assert "scale pilot has no baselines: give a method `baseline: true`" in result.stdout
+    assert "scale pilot has no baselines: give a method `target: baselines`" in result.stdout
+
+
+def test_the_plan_of_the_controls(checkout):
+    """11 runs of the miniature without PreRL, PSR-RL and PSR-PreRL, 17 of controls; a method is trained once."""
+    jobs = planned_jobs(checkout, "controls", "--config", "scale=controls")
+    assert jobs["train_policy"] == 8 * (8 + 17) and jobs["pretrain_miniature_model"] == 8
+    assert {target: jobs[target] for target in ("table_controls", "figure_controls", "aggregate_controls")} == {
+        "table_controls": 1, "figure_controls": 1, "aggregate_controls": 1
+    }  # fmt: skip
+    assert "figure_spaces" not in jobs
 
 
 def test_baselines_at_a_scale_that_keeps_no_checkpoints(tmp_path):

@@ -53,14 +53,17 @@ def test_every_rule_that_is_no_local_one_has_an_environment():
         < local
         == {
             "download_model",
+            "import_model",
             "download_data",
             "download_ood",
             "prepare_data",
             "aggregate_scores",
             "aggregate_baselines",
+            "aggregate_controls",
             "aggregate_ood",
             "release_checkpoints",
             "baselines",
+            "controls",
             "report",
             "budget",
             "preflight",

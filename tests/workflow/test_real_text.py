@@ -78,7 +78,8 @@ def study(request, problems, base, tmp_path_factory: pytest.TempPathFactory):
     result.train("nsr_prerl", result.checkpoint(0))
     result.script(
         "reincarnate_policy",
-        *("--settings", json.dumps({"update": 2, "optimizer": "keep"}), "--checkpoint", result.checkpoint(2)),
+        *("--settings", json.dumps({"update": 2, "optimizer": "keep", "start": "trained"})),
+        *("--checkpoint", result.checkpoint(2)),
         *("--start", folder / "start/manifest.json"),
     )
     result.train("dsrl", folder / "start/manifest.json")

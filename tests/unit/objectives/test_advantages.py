@@ -5,6 +5,7 @@ import torch
 
 from objective_settings import objective
 from prerl.objectives.advantages import (
+    control_rewards,
     gae_advantages,
     group_advantages,
     nonzero_rows,
@@ -160,3 +161,15 @@ def test_advantages_of_rows_and_of_tokens_are_laid_out_alike():
     assert nonzero_rows(torch.tensor([0.0, -1e-9])).tolist() == [False, True]
     with pytest.raises(ValueError, match="samples: negative needs an estimator with one advantage a row"):
         loss_rows(by_token, "negative")
+
+
+def test_control_rewards_swap_or_shuffle_within_groups():
+    rewards, groups = torch.tensor([1.0, 0, 0, 1, 1, 0, 0, 0]), torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
+    assert control_rewards("graded", rewards, groups, 1) is rewards
+    assert control_rewards("swapped", rewards, groups, 1).tolist() == [0, 1, 1, 0, 0, 1, 1, 1]
+    draws = {tuple(control_rewards("shuffled", rewards, groups, seed).tolist()) for seed in range(40)}
+    assert {(sum(draw[:4]), sum(draw[4:])) for draw in draws} == {(2, 1)}  # each group keeps its right rows
+    assert len(draws) > 10 and {draw.index(1.0, 4) for draw in draws} == {4, 5, 6, 7}
+    again = control_rewards("shuffled", rewards, groups, 3)
+    assert again.tolist() == control_rewards("shuffled", rewards, groups, 3).tolist()
+    assert rewards.tolist() == [1, 0, 0, 1, 1, 0, 0, 0]

@@ -187,7 +187,7 @@ def test_a_hand_over_killed_at_any_point_and_the_phase_after_it(shop, killers, s
 
     def arguments(folder: Path) -> list[str]:
         source = parent / "checkpoints/update000003/manifest.json"
-        settings = json.dumps({"update": 3, "optimizer": "keep"})
+        settings = json.dumps({"update": 3, "optimizer": "keep", "start": "trained"})
         return ["--settings", settings, "--checkpoint", str(source), "--start", str(folder / "start/manifest.json")]
 
     killed_at_each_point(killers, "reincarnate_policy", arguments, tmp_path, files_of)

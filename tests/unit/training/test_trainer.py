@@ -103,7 +103,7 @@ def test_methods_are_paired_by_their_samples(shop, straight):
 
 
 def reincarnate(monkeypatch, checkpoint, start, update=3, optimizer="keep"):
-    settings = json.dumps({"update": update, "optimizer": optimizer})
+    settings = json.dumps({"update": update, "optimizer": optimizer, "start": "trained"})
     arguments = ["--settings", settings, "--checkpoint", str(checkpoint), "--start", str(start)]
     monkeypatch.setattr(sys, "argv", ["reincarnate_policy.py", *arguments])
     reincarnate_policy.main()

@@ -33,6 +33,7 @@ def check_scale(block: Mapping) -> None:
         )
     faults += (
         _engine_faults(block["rollouts"], block["hardware"])
+        + _control_faults(block)
         + _size_faults(block)
         + _duplicate_faults(block["data"])
         + _length_faults(block)
@@ -64,6 +65,17 @@ def _engine_faults(rollouts: Mapping, hardware: Mapping) -> list[str]:
             "log-probs of that distribution untruncated; set one of them to 1"
         )
     return faults
+
+
+def _control_faults(block: Mapping) -> list[str]:
+    """Controls that name no method."""
+    methods = block["methods"]
+    return [
+        f"controls.{control}.replace: {name!r} is not a method{nearest(name, methods)}"
+        for control, entry in block.get("controls", {}).items()
+        for name in [*entry["replace"], *entry["replace"].values()]
+        if name not in methods and not name.startswith(f"{block['warmup_sweep']['method']}_s")
+    ]
 
 
 def _token_mean_faults(token_mean: Mapping) -> list[str]:

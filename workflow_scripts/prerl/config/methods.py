@@ -29,6 +29,8 @@ class PhaseSettings:
     advantage_std: bool
     eos_in_mask: bool
     optimizer: str
+    rewards: str = "graded"
+    start: str = "trained"
     estimator: str = "grpo"
     positive_advantage_weight: float = 1.0
     gamma: float = 1.0
@@ -91,6 +93,11 @@ def _phases(key: str, written: Sequence[Mapping], block: Mapping) -> tuple[Phase
             raise ConfigError(f"{where}.updates: only the last phase may take the `rest`; give a number of updates")
         if index == 0 and "optimizer" in phase:
             raise ConfigError(f"{where}.optimizer: the first phase has no moments to keep; remove the key")
+        if phase.get("start") == "random_step" and (index == 0 or phase.get("optimizer") != "fresh"):
+            raise ConfigError(
+                f"{where}.start: a random step takes the place of the phase before, and its moments fit no such step; "
+                "give a later phase `optimizer: fresh`"
+            )
         boundary = training["total_updates"] if phase["updates"] == "rest" else boundary + phase["updates"]
         first_update = phases[-1].last_update + 1 if phases else 1
         # official: phase 1 while `step < S`, steps counted from 1 (ray_trainer.py 1251-1259), that is S - 1 updates
@@ -111,6 +118,8 @@ def _phases(key: str, written: Sequence[Mapping], block: Mapping) -> tuple[Phase
             coefficient=phase.get("coefficient", _of_space(block["objective"], phase)["coefficient"]),
             eos_in_mask=phase.get("eos_in_mask", training["eos_in_mask"]),
             optimizer=phase.get("optimizer", "keep") if index else "fresh",
+            rewards=phase.get("rewards", "graded"),
+            start=phase.get("start", "trained"),
             **_estimator(where, phase, block["objective"]),
         )
         phases.append(Phase(settings, first_update, last_update))
@@ -137,6 +146,8 @@ def _estimator(where: str, phase: Mapping, objective: Mapping) -> dict:
             f"{where}.samples: {phase['samples']} selects by the sign of a row's advantage, but `estimator: {name}` "
             "gives each token a different one; use all"
         )
+    if name == "gae" and phase.get("rewards", "graded") != "graded":
+        raise ConfigError(f"{where}.rewards: {phase['rewards']} does not fit `estimator: gae`; remove one of them")
     if name == "gae" and phase["space"] != "posttrain":
         raise ConfigError(
             f"{where}.space: {phase['space']} would hide the prompt from the critic of `estimator: gae`; use posttrain"

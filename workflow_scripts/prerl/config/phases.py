@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from prerl.config.key import COUNT, NOT_NEGATIVE, Limits, key
+from prerl.config.key import COUNT, NAME, NOT_NEGATIVE, TEXT, Limits, key
 
 LINESTYLE = Limits(
     pattern=r"^(-|--|-\.|:|[1-9]\d*(,[1-9]\d*)+)$", remedy="give -, --, -., : or dashes such as '3,1,1,1' (on, off, …)"
@@ -37,9 +37,26 @@ class PhaseEntry:
         optional=True,
         source="verl's algorithm.adv_estimator",
     )
+    rewards: Literal["graded", "swapped", "shuffled"] | None = key(
+        "what the loss takes for right: the grades, their opposite, or a group's grades in random order; controls",
+        optional=True,
+    )
+    start: Literal["trained", "random_step"] | None = key(
+        "after the first phase: go on from its weights, or from the base after a random step of the same length in "
+        "each tensor; a control, with `optimizer: fresh`",
+        optional=True,
+    )
     positive_advantage_weight: float | None = key(
         "estimator psr_nsr: advantage of a right answer, a wrong one has -1", NOT_NEGATIVE, optional=True
     )
+
+
+@dataclass(frozen=True)
+class Control:
+    """The claims again, with other methods in the place of some: what else could explain a result?"""
+
+    label: str = key("what is different, in figures and tables", TEXT)
+    replace: dict[str, str] = key("method of a claim -> the method that takes its place", names=NAME)
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,9 @@ class MethodEntry:
     """A method. First phases that it shares with another method are trained once."""
 
     phases: list[PhaseEntry] = key("in order; each continues from the one before")
-    baseline: bool | None = key("true: trained only for the target `baselines`; default false", optional=True)
+    target: Literal["baselines", "controls"] | None = key(
+        "trained only for this target; default: for all", optional=True
+    )
     label: str | None = key("name in figures and tables; default: the method's name", optional=True)
     color: str | None = key("of its lines; default: grey", COLOR, optional=True)
     linestyle: str | None = key("of its lines; default: solid", LINESTYLE, optional=True)

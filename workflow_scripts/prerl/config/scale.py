@@ -17,7 +17,7 @@ from prerl.config.evaluation import (
 )
 from prerl.config.hardware import RULES, Hardware, JobResources
 from prerl.config.key import NAME, NOT_NEGATIVE, TEXT, key
-from prerl.config.phases import MethodEntry
+from prerl.config.phases import Control, MethodEntry
 from prerl.config.problems import DataSettings
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import RolloutSettings
@@ -45,6 +45,7 @@ class Scale:
     validation: Validation = key("accuracy during training")
     evaluation: Evaluation = key("answers of trained policies")
     ood: OodSettings = key("out-of-distribution tasks")
+    controls: dict[str, Control] | None = key("name -> control, for the target `controls`", names=NAME, optional=True)
     alignment: AlignmentSettings = key("gradient alignment")
     grading: GradingSettings = key("the second grader")
     statistics: StatisticsSettings = key("intervals")

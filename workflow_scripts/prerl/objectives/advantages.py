@@ -43,6 +43,23 @@ def group_advantages(rewards_R: torch.Tensor, groups_R: torch.Tensor, divide_by_
     return advantages_R.float()
 
 
+def control_rewards(rewards: str, rewards_R: torch.Tensor, groups_R: torch.Tensor, seed: int) -> torch.Tensor:
+    """The rewards that the loss gets, [R]: as graded, "swapped" (1 - reward), or "shuffled" within each group.
+
+    Shuffled leaves each group its number of right rows and takes away which they are. A function of `seed` alone.
+    """
+    if rewards == "swapped":
+        return 1.0 - rewards_R
+    if rewards == "shuffled":
+        generator = torch.Generator().manual_seed(seed)
+        shuffled_R = rewards_R.clone()
+        for group in groups_R.unique().tolist():
+            rows = (groups_R == group).nonzero()[:, 0]
+            shuffled_R[rows] = rewards_R[rows[torch.randperm(len(rows), generator=generator)]]
+        return shuffled_R
+    return rewards_R
+
+
 WHITEN_EPSILON = 1e-8
 """Added to the variance of a batch (verl/utils/torch_functional.py masked_whiten)."""
 

@@ -64,6 +64,11 @@ class ClaimRow(NamedTuple):
     question_bootstrap: Interval | None
 
 
+def reported(claim: Claim, interval: Interval) -> Interval:
+    """An interval of a claim's scalar in the reported unit: a ratio's scalar is its logarithm."""
+    return Interval(*map(math.exp, interval)) if claim.is_ratio else interval
+
+
 def refuse_untrained(claim: Claim, evidence: Evidence) -> None:
     """Raises NotMeasured if a method of the claim trained on no row in a seed: its policy is the base model."""
     model = evidence.settings["models"][claim.model_index]
@@ -124,9 +129,8 @@ def claim_row(claim: Claim, evidence: Evidence) -> ClaimRow:
     values = scalar.values.reindex(evidence.settings["seeds"])
     if not np.isfinite(values).all():
         raise ValueError(f"claim {claim.name} is not finite for a seed: {values.to_dict()}; check that seed's inputs")
-    mean, low, high = scalar.interval or t_interval(values.to_numpy(), evidence.settings["confidence"])
-    if claim.is_ratio:
-        mean, low, high = math.exp(mean), math.exp(low), math.exp(high)
+    interval = scalar.interval or t_interval(values.to_numpy(), evidence.settings["confidence"])
+    mean, low, high = reported(claim, interval)
     found = verdict(low, high, claim.null, claim.side) if evidence.settings["verdicts"] else NO_VERDICT
     row |= {
         "ours": mean,

@@ -23,7 +23,7 @@ from prerl.core.files import read_problems
 from prerl.models.prompts import encode_prompts
 from prerl.models.sharding import start_processes
 from prerl.objectives import spaces
-from prerl.objectives.advantages import gae_advantages, outcome_advantages
+from prerl.objectives.advantages import control_rewards, gae_advantages, outcome_advantages
 from prerl.objectives.objective import Objective
 from prerl.objectives.token_mean import loss_rows, row_weights
 from prerl.rollouts.graded import GradedRollouts, sample_and_grade, update_metrics
@@ -134,7 +134,7 @@ class Trainer:
             )
         clock.lap("seconds_measuring")
         try:
-            trained = self._train(graded)
+            trained = self._train(graded, update)
         except FloatingPointError as error:
             raise UserError(f"update {update}: {error}") from None
         self.learner.sampler.sync_weights(self.learner.model)
@@ -142,7 +142,7 @@ class Trainer:
         phase = {"update": update, "space": s.objective.space, "samples": s.objective.samples}
         return phase | sampled | measured | trained | clock.seconds()
 
-    def _train(self, graded: GradedRollouts) -> dict:
+    def _train(self, graded: GradedRollouts, update: int) -> dict:
         s = self.settings
         objective = s.objective
         responses = [rollout.token_ids for rollout in graded.rollouts]
@@ -155,7 +155,9 @@ class Trainer:
         critic = self.learner.critic
         if critic is None:
             tokens_R = [len(response) for response in responses]
-            advantages = outcome_advantages(objective, graded.rewards_R, graded.groups_R, tokens_R)
+            seed = sample_seed(s.seed, "rewards", update)
+            rewards_R = control_rewards(objective.rewards, graded.rewards_R, graded.groups_R, seed)
+            advantages = outcome_advantages(objective, rewards_R, graded.groups_R, tokens_R)
             valued: dict[str, float | None] = {}
         else:
             advantages, valued = self._train_critic(critic, graded, contexts, responses)
