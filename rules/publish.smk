@@ -70,8 +70,17 @@ def publish_settings(methods, seeds=SCALE["seeds"], **further):
         * validation["samples_per_question"],
         prompts_per_update=SCALE["training"]["prompts_per_update"],
         controls=SCALE.get("controls", {}),
+        regimes=REGIMES,
         **further,
     )
+
+
+# how the organisms of a scale differ, for the target `map`
+REGIMES = {
+    name: {"under_prompt": corpus["careful_if_no_thinking"], "alone": corpus["careful_if_alone"]}
+    for name, model in SCALE["models"].items()
+    if (corpus := model.get("generated", {}).get("corpus"))
+}
 
 
 def study_text():
@@ -127,10 +136,13 @@ def tables_of(aggregate, *names):
     return {name: expand(f"{R}/{{model}}/{folder}{name}.parquet", model=SCALE["models"]) for name in names}
 
 
-# of the targets `baselines`, by the script of the main table, and `controls`
+# of the targets `baselines`, by the script of the main table, `controls`, and `map`
 BASELINE_TABLES = {"table_baselines": tables_of("aggregate_baselines", "questions", "contrasts", "curves")}
 CONTROL_TABLES = {"table_controls": tables_of("aggregate_controls", "questions", "scores", "curves")}
 CONTROL_FIGURES = {"figure_controls": CONTROL_TABLES["table_controls"]}
+MAP_TABLES = {"table_map": {"questions": QUESTIONS, "curves": CURVES}}
+MAP_FIGURES = {"figure_map": MAP_TABLES["table_map"]}
+ON_REQUEST = {**BASELINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES, **MAP_FIGURES, **MAP_TABLES}
 METHODS_OF = {  # target -> what its settings tell of; the others: CORE
     **dict.fromkeys(BASELINE_TABLES, AGGREGATES["aggregate_baselines"][1]),
     **dict.fromkeys([*CONTROL_TABLES, *CONTROL_FIGURES], AGGREGATES["aggregate_controls"][1]),
@@ -153,7 +165,7 @@ def file_options(wildcards, input, output):
 
 
 # Each target is a rule of its name: workflow_scripts/{target}.py makes it, rules/captions/{target}.rst describes it.
-for target, inputs in {**FIGURES, **TABLES, **BASELINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES}.items():
+for target, inputs in {**FIGURES, **TABLES, **ON_REQUEST}.items():
 
     rule:
         name:
@@ -255,9 +267,16 @@ def tables_on_request(kind, methods, targets):
     return files
 
 
+def tables_of_map(wildcards):
+    if len({tuple(shares.values()) for shares in REGIMES.values()}) < 2:
+        raise WorkflowError(f"scale {config['scale']} has no map: its organisms do not differ; --config scale=map has one")
+    return [file for target in [*MAP_FIGURES, *MAP_TABLES] for file in published(target).values()]
+
+
 localrules:
     baselines,
     controls,
+    map,
 
 
 rule baselines:
@@ -268,3 +287,8 @@ rule baselines:
 rule controls:
     input:
         tables_on_request("controls", CONTROLS, [*CONTROL_FIGURES, *CONTROL_TABLES]),
+
+
+rule map:
+    input:
+        tables_of_map,

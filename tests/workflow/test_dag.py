@@ -139,7 +139,8 @@ def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
     assert (
-        "scale: 'huge' is not one of controls, evening, miniature, paper, pilot, quick, smoke, smollm2" in result.stdout
+        "scale: 'huge' is not one of controls, evening, map, miniature, paper, pilot, quick, smoke, smollm2"
+        in result.stdout
     )
 
 

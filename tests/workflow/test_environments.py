@@ -64,6 +64,7 @@ def test_every_rule_that_is_no_local_one_has_an_environment():
             "release_checkpoints",
             "baselines",
             "controls",
+            "map",
             "report",
             "budget",
             "preflight",

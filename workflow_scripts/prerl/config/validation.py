@@ -17,7 +17,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML in which a key that is written twice is an error (YAML itself keeps the last, silently)."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"  # <<, whose keys a block may change
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value if key.tag != merge]
         for key in keys:
             if keys.count(key) > 1:
                 raise ConfigError(f"{node.start_mark.name}: the key {key!r} occurs twice in one block; remove one")

@@ -43,23 +43,33 @@ RC = {
 }
 
 
+def new_figure(job: Job, footer: str, height_in: float) -> Figure:
+    """An empty figure two columns wide, with the scale, `footer` and provenance in small print below."""
+    mpl.rcParams.update(RC)
+    figure = Figure(figsize=(TWO_COLUMNS_IN, height_in), layout="constrained")
+    lines = [f"{job.settings['scale']}; {footer}", *textwrap.wrap(provenance.line(job.provenance), FOOTER_CHARACTERS)]
+    figure.supxlabel("\n".join(lines), fontsize=5.5, color="#444444", x=0.99, ha="right")
+    return figure
+
+
 def draw_models(job: Job, draw: Callable[..., None], footer: str, height_in: float) -> None:
     """Write a figure with one block of `height_in` per model (named if there are several) and a small footer line.
 
     draw(block, table of each input in the order of the command line, settings) fills the block of one model.
     """
     models = job.settings["models"]
-    mpl.rcParams.update(RC)
-    figure = Figure(figsize=(TWO_COLUMNS_IN, height_in * len(models)), layout="constrained")
-    origin = provenance.line(job.provenance)
-    lines = [f"{job.settings['scale']}; {footer}", *textwrap.wrap(origin, FOOTER_CHARACTERS)]
-    figure.supxlabel("\n".join(lines), fontsize=5.5, color="#444444", x=0.99, ha="right")
+    figure = new_figure(job, footer, height_in * len(models))
     blocks = figure.subfigures(len(models), 1, squeeze=False)[:, 0]
     for block, model in zip(blocks, models, strict=True):
         if len(models) > 1:
             block.suptitle(model, fontsize=8, fontweight="bold")
         draw(block, *(tables[model] for tables in job.tables.values()), job.settings)
-    save(figure, job.outputs["pdf"], job.outputs["png"], origin)
+    write(job, figure)
+
+
+def write(job: Job, figure: Figure) -> None:
+    """Write the figure of a job, its provenance in the files too."""
+    save(figure, job.outputs["pdf"], job.outputs["png"], provenance.line(job.provenance))
 
 
 def seeds_text(settings: dict) -> str:
