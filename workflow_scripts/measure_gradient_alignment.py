@@ -48,7 +48,7 @@ def main() -> None:
     folder = verify(arguments.policy)
     tokenizer = load_tokenizer(folder)
     prompt, temperature = from_dict(PromptSettings, settings["prompt"]), settings["temperature"]
-    prefix_id = prefix_token_id(tokenizer, prompt.prefix_token)
+    prefix_id = prefix_token_id(tokenizer, prompt)
     model = load_model(folder)
     if model.device.type == "cuda":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -23,11 +23,12 @@ from prerl.config.hardware import chosen_for
 from prerl.config.key import from_dict
 from prerl.config.methods import resolve_methods
 from prerl.config.prompt import PromptSettings
-from prerl.config.shapes import Shape, check_architecture
+from prerl.config.shapes import check_architecture
 from prerl.core.constants import GIB
 from prerl.core.errors import UserError, run_main
 from prerl.data.hub import HubModel, published
-from prerl.models.base_model import check_base_model
+from prerl.models.base_model import check_base_model, load_config
+from prerl.models.prompts import end_token_ids, prefix_token_id
 from prerl.planning.costs import job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
 from prerl.planning.host_memory import check_host_memory, host_plans
@@ -89,11 +90,12 @@ def check_models(block: Mapping, results: Path) -> Iterator[Finding]:
             yield LATER, f"{name} ({source}) is not here yet: `{command}`"
             continue
         folder = published(HubModel(**model["hub"]), manifest) if "hub" in model else manifest.parent
-        check_architecture(name, Shape(**model["architecture"]), json.loads((folder / "config.json").read_bytes()))
-        tokenizer = check_base_model(folder, from_dict(PromptSettings, block["prompt"]), longest)
-        prefix = block["prompt"]["prefix_token"]
-        ids = f"{prefix} {tokenizer.convert_tokens_to_ids(prefix)}, {tokenizer.eos_token} {tokenizer.eos_token_id}"
-        yield OK, f"{name} is {source}; token ids: {ids}"
+        check_architecture(name, model["architecture"], load_config(folder).to_dict())
+        prompt = from_dict(PromptSettings, block["prompt"])
+        tokenizer = check_base_model(folder, prompt, longest)
+        ids = [prefix_token_id(tokenizer, prompt), *end_token_ids(folder, tokenizer)]
+        prefix, *ends = (f"{tokenizer.convert_ids_to_tokens(i)} {i}" for i in ids)
+        yield OK, f"{name} is {source}; P(y) begins after {prefix}, answers end at {', '.join(ends)}"
 
 
 def check_environments(said: str, arguments: list[str]) -> Iterator[Finding]:

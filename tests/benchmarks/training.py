@@ -79,7 +79,7 @@ def make_batch(careful: float, prompts: int, architecture: dict) -> Batch:
         "micro_batch_tokens": block["training"]["micro_batch_tokens"],
         "grad_clip": block["training"]["grad_clip"],
     }
-    prefix_id = prefix_token_id(tokenizer, block["prompt"]["prefix_token"])
+    prefix_id = prefix_token_id(tokenizer, PromptSettings(**block["prompt"]))
     return Batch(model, graded, prefix_id, block["training"]["measured_samples_per_prompt"], update)
 
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from common import GIB, emit, on_gpu, seconds
 from official import full_logprobs
@@ -23,19 +23,28 @@ from prerl.models.packing import PackedLayout, pack_rows, packed_attention
 from prerl.models.sharding import prepare, start_processes
 from prerl.training.updates import adamw, policy_update
 
-FAMILIES: dict[str, tuple] = {"Qwen3": (Qwen3Config, Qwen3ForCausalLM), "Llama": (LlamaConfig, LlamaForCausalLM)}
+FAMILIES: dict[str, dict] = {  # one with a window in half of its layers, one with an output layer that has a bias
+    "Qwen3": {"model_type": "qwen3"},
+    "Llama": {"model_type": "llama"},
+    "Gemma 3": {
+        "model_type": "gemma3_text",
+        "sliding_window": 20,
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+    },
+    "Phi": {"model_type": "phi"},
+}
 SPACES = ("log P(y|x)", "log P(y)")
 
 
 def small_model(family: str, tiny: bool) -> PreTrainedModel:
     """Random float32 weights on the CPU, with the head width of the real models unless tiny."""
-    config, model = FAMILIES[family]
     sizes = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16, "vocab_size": 500}
     if not tiny:
         sizes = {"hidden_size": 1024, "intermediate_size": 3072, "head_dim": 128, "vocab_size": 32000}
     torch.manual_seed(0)
     heads = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4}
-    return model(config(**sizes, **heads, max_position_embeddings=2048, initializer_range=0.05))
+    ids = {"pad_token_id": 0, "max_position_embeddings": 2048, "initializer_range": 0.05}
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model(**FAMILIES[family], **sizes, **heads, **ids))
 
 
 def batch(vocabulary: int, longest: int) -> tuple[dict[str, list[list[int]]], list[list[int]]]:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from prerl.core.constants import CHUNK_LOGITS
 from prerl.models import packing
@@ -23,18 +23,18 @@ from tiny import TOKENIZER, tiny_model
 
 SIZES = {
     "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "head_dim": 16, "num_hidden_layers": 2,
-    "num_attention_heads": 4, "num_key_value_heads": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "pad_token_id": 0,
 }  # fmt: skip
 CONTEXTS, RESPONSES = [[1, 2], [3, 4], [3, 4]], [[4, 5, 6], [7], [8, 9]]
 
 
-@pytest.fixture(params=[(Qwen3Config, Qwen3ForCausalLM), (LlamaConfig, LlamaForCausalLM)], ids=["Qwen3", "Llama"])
+@pytest.fixture(params=["qwen3", "llama", "gemma3_text", "mistral", "phi"])
 def on_device(request) -> Iterator[PreTrainedModel]:
     """A model whose weights and buffers lie on the pretended GPU."""
-    config, model = request.param
+    keys = {"sliding_window": 2} if request.param in ("gemma3_text", "mistral") else {}  # shorter than the rows
     with FakeTensorMode(allow_non_fake_inputs=True):
         with torch.device("meta"):
-            built = model(config(**SIZES))
+            built = AutoModelForCausalLM.from_config(AutoConfig.for_model(request.param, **SIZES, **keys))
         assert isinstance(next(built.parameters()).data, FakeTensor)
         yield built
 

@@ -11,14 +11,12 @@ from pathlib import Path
 
 import download_model
 from hub_server import REPOSITORY, REVISION, Hub
-from prerl.config.shapes import Shape
 from prerl.core.errors import UserError
 from prerl.models.checkpoints import verify
-from tiny import ARCHITECTURE, VOCABULARY
+from tiny import SHAPE
 
 ROOT = Path(__file__).parents[2]
 PROMPT = {"system": None, "enable_thinking": False, "prefix_token": "<|im_start|>", "max_prompt_tokens": 64}
-SHAPE = {key: (ARCHITECTURE | {"vocab_size": VOCABULARY})[key] for key in Shape.__annotations__}
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
 TAKEN = {*SHARDS, "model.safetensors.index.json", "config.json", "generation_config.json", "tokenizer.json"}
 TAKEN |= {"tokenizer_config.json", "chat_template.jinja"}

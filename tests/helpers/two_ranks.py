@@ -22,19 +22,21 @@ from prerl.models.sharding import full_parameters, prepare, start_processes
 from prerl.models.training_checkpoints import load_optimizer, load_shards, save_checkpoint
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.updates import policy_update
-from tiny import ARCHITECTURE, EOS, TOKENIZER, VOCABULARY, random_ids
+from tiny import ARCHITECTURE, EOS, FAMILIES, TOKENIZER, VOCABULARY, family_model, random_ids
 
 ROWS = 11
 SETTINGS = {"clip": (0.2, 0.2), "temperature": 0.8, "micro_batch_tokens": 24, "grad_clip": 1e9}
 SAMPLING = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=12, batch_rows=8)
-CASES = {  # precision, activation checkpointing, packed rows, tied embeddings, rows with an advantage
-    "padded": ("float32", False, False, True, ROWS),
-    "packed": ("float32", False, True, True, ROWS),
-    "checkpointing, untied": ("float32", True, True, False, ROWS),
-    "padded, one row": ("float32", False, False, True, 1),
-    "packed, one row": ("float32", False, True, True, 1),
-    "no row": ("float32", False, True, True, 0),
-    "bfloat16": ("bfloat16", True, True, True, ROWS),
+CASES = {  # precision, activation checkpointing, packed rows, embeddings or family, rows with an advantage
+    "padded": ("float32", False, False, "tied", ROWS),
+    "packed": ("float32", False, True, "tied", ROWS),
+    "checkpointing, untied": ("float32", True, True, "untied", ROWS),
+    "padded, one row": ("float32", False, False, "tied", 1),
+    "packed, one row": ("float32", False, True, "tied", 1),
+    "no row": ("float32", False, True, "tied", 0),
+    "Gemma 3": ("float32", True, True, "gemma3_text", ROWS),
+    "Phi": ("float32", False, False, "phi", ROWS),
+    "bfloat16": ("bfloat16", True, True, "tied", ROWS),
 }
 
 
@@ -48,9 +50,12 @@ def batch(counting: int) -> tuple[list[list[int]], list[list[int]], torch.Tensor
     return list(contexts), list(responses), advantages_R, weights_R
 
 
-def make_policy(accelerator, precision="float32", checkpointing=False, packed=False, tied=True):
+def make_policy(accelerator, precision="float32", checkpointing=False, packed=False, kind="tied"):
     """(model, its AdamW)."""
-    model = build_model(ARCHITECTURE | {"tie_word_embeddings": tied}, TOKENIZER, 3)
+    if kind in FAMILIES:
+        model = family_model(kind, 3)
+    else:
+        model = build_model(ARCHITECTURE | {"tie_word_embeddings": kind == "tied"}, TOKENIZER, 3)
     if packed:
         pack_rows(model)
     prepare(model, accelerator, precision, checkpointing)

@@ -9,10 +9,9 @@ import yaml
 
 from checkouts import copy_checkout, planned_jobs, snakemake
 from hub_server import REPOSITORY, REVISION, hub_of
-from prerl.config.shapes import Shape
 from prerl.data.miniature import build_model
 from prerl.models.checkpoints import verify
-from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY
+from tiny import ARCHITECTURE, SHAPE, TOKENIZER
 
 MANIFEST = "results/paper/tiny/base/model/manifest.json"
 
@@ -22,8 +21,7 @@ def tiny(folder: Path, **changes) -> list[str]:
     hub = {"repository": REPOSITORY, "revision": REVISION}
     prompt = {"prefix_token": changes.pop("prefix_token", "<|im_start|>")}
     config = folder / "changes.yaml"
-    shape = {key: (ARCHITECTURE | {"vocab_size": VOCABULARY})[key] for key in Shape.__annotations__}
-    scale = {"models": {"tiny": {"hub": hub | changes, "architecture": shape}}, "prompt": prompt}
+    scale = {"models": {"tiny": {"hub": hub | changes, "architecture": SHAPE}}, "prompt": prompt}
     config.write_text(yaml.safe_dump({"scale": "paper", "scales": {"paper": scale}}))
     return ["--configfile", str(config), "--", MANIFEST]
 

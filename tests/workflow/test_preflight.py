@@ -13,7 +13,7 @@ from prerl.core.files import write_json
 from prerl.data.hub import SOURCE
 from prerl.models.checkpoints import new_folder
 from prerl.planning.dry_runs import PlannedJob, planned_block
-from tiny import ARCHITECTURE, TOKENIZER, VOCABULARY, tiny_model
+from tiny import SHAPE, TOKENIZER, tiny_model
 
 TRAINING = {
     "tmpdir": "/tmp", "gpu": "8", "gpu_model": "h100", "mem_mb": "900000", "mem": "900 GB", "runtime": "7200",
@@ -122,14 +122,11 @@ def results(tmp_path) -> Path:
 
 
 def block_with(hub, prefix="<|im_start|>"):
-    shape = {
-        key: value for key, value in ARCHITECTURE.items() if key not in ("max_position_embeddings", "initializer_range")
-    }
     answers = {"max_new_tokens": 100}
     return {
-        "models": {"tiny": {"hub": hub, "architecture": shape | {"vocab_size": VOCABULARY}}},
+        "models": {"tiny": {"hub": hub, "architecture": SHAPE}},
         "prompt": {"system": None, "enable_thinking": False, "prefix_token": prefix, "max_prompt_tokens": 64},
-        **dict.fromkeys(("rollouts", "validation", "evaluation"), answers),
+        **dict.fromkeys(("rollouts", "validation", "evaluation", "alignment"), answers),
     }
 
 
@@ -137,8 +134,8 @@ def test_a_fetched_model_is_told_with_its_ids(results, capsys):
     assert preflight.report("model", lambda: preflight.check_models(block_with(HUB), results))
     start, end = (TOKENIZER.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>"))
     assert capsys.readouterr().out == (
-        f"ok    model: tiny is owner/tiny at revision {HUB['revision']}; token ids: "
-        f"<|im_start|> {start}, <|im_end|> {end}\n"
+        f"ok    model: tiny is owner/tiny at revision {HUB['revision']}; "
+        f"P(y) begins after <|im_start|> {start}, answers end at <|im_end|> {end}\n"
     )
 
 

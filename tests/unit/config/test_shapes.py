@@ -1,16 +1,17 @@
 """Parameters against transformers' own, exactly; FLOPs and bytes by hand; a wrong shape is refused."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoConfig, Qwen3Config, Qwen3ForCausalLM
 
 from prerl.config.scales import read_config, read_files
-from prerl.config.shapes import MINIATURE_VOCABULARY, Shape, check_architecture, shape_of
+from prerl.config.shapes import FAMILIES, MINIATURE_VOCABULARY, Shape, check_architecture, read_shape, shape_of
 from prerl.core.errors import UserError
-from tiny import ARCHITECTURE, TOKENIZER
+from tiny import FAMILIES as TINY
+from tiny import TOKENIZER, family_model
 
 ROOT = Path(__file__).parents[3]
 CONFIG = read_files()
@@ -52,22 +53,70 @@ def test_keys_and_values_by_hand():
     assert shape_of(MODELS["qwen3-4b"]).key_value_bytes() == 147_456
 
 
-def test_flops_of_the_products_are_torchs_own_count():
+def test_flops_and_bytes_of_sliding_layers_by_hand():
+    # one of two layers sees 4 tokens at most, in a row of 6 on average 4 - 16 / 12 = 8 / 3
+    sliding = replace(SMALL, sliding_window=4, sliding_layers=1)
+    assert sliding.forward_flops(6, 6, 0) == pytest.approx(6 * (2 * 2 * 576 + 4 * 12 * (3 + 8 / 3)))
+    assert sliding.forward_flops(5, 3, 1) == SMALL.forward_flops(5, 3, 1)  # shorter than the window
+    assert sliding.key_value_bytes() == SMALL.key_value_bytes()  # an upper bound
+
+
+def test_every_family_is_tested():
+    assert set(TINY) == set(FAMILIES)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("family", TINY)
+def test_the_shape_of_each_family_is_transformers_own(family, biased, tied):
+    """Parameters exactly; FLOPs by torch's count, which knows no window and counts what the causal mask hides."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    shape = Shape(**{key: (ARCHITECTURE | {"vocab_size": 64})[key] for key in Shape.__annotations__})
-    config = Qwen3Config(**asdict(shape), max_position_embeddings=256, attn_implementation="eager")
-    model = Qwen3ForCausalLM(config)
+    biases = {"attention_bias", "mlp_bias"} & set(vars(AutoConfig.for_model(family)))
+    changes = dict.fromkeys(biases, biased) | {"tie_word_embeddings": tied}
+    model = family_model(family, attn_implementation="eager", **changes)
+    shape = read_shape(model.config.to_dict())
+    assert model.num_parameters() == shape.parameters
+    assert sum(p.numel() for p in model.get_decoder().parameters()) + shape.hidden_size + 1 == shape.critic_parameters
     with FlopCounterMode(display=False) as counter:
         model(input_ids=torch.zeros(1, 32, dtype=torch.long), use_cache=False)
-    # torch counts the masked half of the attention as well: as rows of twice the length here
-    assert counter.get_total_flops() == shape.forward_flops(tokens=32, length=64, predicted=32)
+    full = replace(shape, sliding_layers=0)
+    assert counter.get_total_flops() == full.forward_flops(tokens=32, length=64, predicted=32)
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_what_a_config_file_may_leave_out(family):
+    heads = {"hidden_size": 64, "num_attention_heads": 4}
+    sizes = dict.fromkeys(("intermediate_size", "num_hidden_layers", "vocab_size"), 12) | heads
+    shape = read_shape(sizes | {"model_type": family})
+    assert shape.tie_word_embeddings == AutoConfig.for_model(family).tie_word_embeddings
+    assert (shape.num_key_value_heads, shape.head_dim, shape.attention_bias, shape.sliding_layers) == (4, 16, False, 0)
+
+
+def test_layers_that_slide():
+    def layers(family, **keys):
+        config = AutoConfig.for_model(family, num_hidden_layers=13, **keys).to_dict()
+        without = {key: value for key, value in config.items() if key != "layer_types"}
+        return {read_shape(config).sliding_layers, read_shape(without).sliding_layers}
+
+    assert layers("gemma3_text") == {11}  # all but the 6th and the 12th
+    assert layers("mistral", sliding_window=8) == layers("phi3", sliding_window=8) == {13}
+    assert layers("mistral", sliding_window=None) == layers("qwen3", sliding_window=8) == {0}
+    qwen = AutoConfig.for_model("qwen2", num_hidden_layers=13, use_sliding_window=True, max_window_layers=9)
+    assert read_shape(qwen.to_dict()).sliding_layers == 4
 
 
 def test_another_shape_than_the_models_is_refused():
-    config = asdict(SMALL) | {"model_type": "qwen3"}
-    check_architecture("mine", SMALL, config)
+    config = asdict(SMALL)
+    check_architecture("mine", config, config)
     with pytest.raises(UserError, match="architecture.head_dim: 3, but its config.json has 4; write that"):
-        check_architecture("mine", SMALL, config | {"head_dim": 4})
-    with pytest.raises(UserError, match="models.mine: its config.json has model_type 'gpt2'; give a Qwen3"):
-        check_architecture("mine", SMALL, config | {"model_type": "gpt2"})
+        check_architecture("mine", config, config | {"head_dim": 4})
+    with pytest.raises(UserError, match="models.mine.architecture.model_type: qwen3, but its config.json has llama"):
+        check_architecture("mine", config, config | {"model_type": "llama"})
+    with pytest.raises(UserError, match="model_type 'mixtral' is not supported, only decoders with rotary positions"):
+        check_architecture("mine", config, config | {"model_type": "mixtral"})
+    gemma = config | {"model_type": "gemma3_text", "sliding_window": 4}
+    types = {"layer_types": ["full_attention", "sliding_attention"]}
+    with pytest.raises(UserError, match="layer_types: 2 layers slide, by its config.json 1; copy them from it"):
+        check_architecture("mine", gemma, gemma | types)
+    check_architecture("mine", gemma | types, gemma | types)

@@ -104,8 +104,8 @@ def test_a_damaged_published_file_is_fetched_alone(job, hub, repository, monkeyp
 @pytest.mark.parametrize(
     ("fault", "requests", "said"),
     [
-        ("corrupt", 1, "model-00001-of-00002.safetensors was damaged in transit: rerun, and if it recurs set HF"),
-        ("truncate", 1, "nothing was kept; model-00001-of-00002.safetensors was damaged in transit"),
+        ("corrupt", 1, "tokenizer.json was damaged in transit: rerun, and if it recurs set HF"),
+        ("truncate", 1, "nothing was kept; tokenizer.json was damaged in transit"),
         ("500", 5, "the server answers 500 Internal Server Error (5 attempts; nothing was kept); if it is gated"),
         ("403", 1, "the server refuses with 403 Forbidden; if it is gated or private (no token is set), ask for"),
         ("404", 1, "listed, but not there (404); rerun, or set HF_ENDPOINT"),
@@ -120,9 +120,9 @@ def test_a_fault_ends_in_one_message_and_the_rerun_in_the_model(
     if fault == "stall":
         job.timeout_s = 0.5
     message = job.run(monkeypatch)
-    assert message.startswith(f"{hub.endpoint}/{REPOSITORY}/resolve/{REVISION}/{SHARDS[0]}: ")
+    assert message.startswith(f"{hub.endpoint}/{REPOSITORY}/resolve/{REVISION}/tokenizer.json: ")
     assert said in message and "\n" not in message
-    assert [name for name, _ in hub.storage.asked] == [SHARDS[0]] * requests and not job.model.exists()
+    assert [name for name, _ in hub.storage.asked] == ["tokenizer.json"] * requests and not job.model.exists()
     hub.storage.standing = None
     sent = hub.storage.sent_bytes
     kept = sent if fault in ("drop", "stall") else 0
@@ -131,25 +131,25 @@ def test_a_fault_ends_in_one_message_and_the_rerun_in_the_model(
 
 
 def test_a_damaged_shard_is_named_by_both_sums(job, hub, repository, monkeypatch):
-    hub.storage.faults = [None, "corrupt"]
+    hub.storage.faults = [None, None, "corrupt"]
     message = job.run(monkeypatch)
     right = next(e["lfs"]["sha256"] for e in hub.listing()["siblings"] if e["rfilename"] == SHARDS[1])
     assert f"/{SHARDS[1]}: the server gave" in message and f"not the pinned {right}; nothing was kept" in message
     hub.storage.asked = []
     assert job.run(monkeypatch) == "" and job.is_whole(repository)
-    assert [name for name, _ in hub.storage.asked] == [SHARDS[1], "tokenizer.json"]  # the first shard was kept
+    assert [name for name, _ in hub.storage.asked] == [SHARDS[1]]  # the others were kept
 
 
 def test_a_connection_that_broke_is_continued(job, hub, repository, monkeypatch):
-    hub.storage.faults = ["drop"]
+    hub.storage.faults = [None, "drop"]
     assert job.run(monkeypatch) == "" and job.is_whole(repository)
     half = (repository / SHARDS[0]).stat().st_size // 2
-    assert hub.storage.asked[:2] == [(SHARDS[0], 0), (SHARDS[0], half)]
+    assert hub.storage.asked[1:3] == [(SHARDS[0], 0), (SHARDS[0], half)]
     assert hub.storage.sent_bytes == large_bytes(repository)
 
 
 def test_a_killed_job_is_continued_without_fetching_a_byte_twice(job, hub, repository, monkeypatch):
-    hub.storage.faults = [None, "stall"]
+    hub.storage.faults = [None, None, "stall"]
     process = job.start(hub)
     half = (repository / SHARDS[1]).stat().st_size // 2
     deadline = time.monotonic() + 60
@@ -161,12 +161,12 @@ def test_a_killed_job_is_continued_without_fetching_a_byte_twice(job, hub, repos
     process.communicate()
     assert not job.model.exists()
     assert job.run(monkeypatch) == "" and job.is_whole(repository)
-    assert hub.storage.asked[1:3] == [(SHARDS[1], 0), (SHARDS[1], half)]
+    assert hub.storage.asked[2:4] == [(SHARDS[1], 0), (SHARDS[1], half)]
     assert hub.storage.sent_bytes == large_bytes(repository)
 
 
 def test_a_damaged_file_kept_from_an_earlier_run_is_fetched_whole(job, hub, repository, monkeypatch):
-    hub.storage.faults = [None, "403"]
+    hub.storage.faults = [None, None, "403"]
     job.run(monkeypatch)
     size = (repository / SHARDS[0]).stat().st_size
     (kept,) = (file for file in job.state.iterdir() if file.stat().st_size == size)
@@ -187,14 +187,15 @@ def test_the_users_own_cache_of_the_hub_is_used_where_it_is_right(job, hub, repo
     assert (snapshot / SHARDS[1]).stat().st_size == 100
 
 
-def test_nothing_is_published_that_the_checks_refuse(job, hub, repository, monkeypatch):
+def test_no_weights_are_fetched_that_the_checks_refuse(job, hub, repository, monkeypatch):
     job.prefix = "two words"
     assert "prompt.prefix_token 'two words' is" in job.run(monkeypatch)
     job.shape = {"head_dim": 16}
     assert "models.tiny.architecture.head_dim: 16, but its config.json has 8" in job.run(monkeypatch)
-    assert not job.model.exists()
-    job.prefix, job.shape, hub.storage.asked = "<|im_start|>", {}, []
-    assert job.run(monkeypatch) == "" and job.is_whole(repository) and hub.storage.asked == []
+    assert not job.model.exists() and hub.storage.asked == [("tokenizer.json", 0)]
+    job.prefix, job.shape = "<|im_start|>", {}
+    assert job.run(monkeypatch) == "" and job.is_whole(repository)
+    assert hub.storage.asked == [("tokenizer.json", 0), (SHARDS[0], 0), (SHARDS[1], 0)]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ def test_a_disk_that_fills_up(job, hub, repository, monkeypatch):
 
 
 def test_what_arrived_needs_no_room_again(job, hub, repository, monkeypatch):
-    hub.storage.faults = [None, "drop", "403"]
+    hub.storage.faults = [None, None, "drop", "403"]
     job.run(monkeypatch)
     held = sum(file.stat().st_size for file in job.state.iterdir() if file.name != "lock")
     needed = sum((repository / name).stat().st_size for name in TAKEN)

@@ -12,7 +12,8 @@ from prerl.config.prompt import PromptSettings
 from prerl.core.errors import UserError
 from prerl.data.miniature import CHAT_TEMPLATE
 from prerl.models.base_model import check_base_model
-from tiny import TOKENIZER, VOCABULARY, tiny_model
+from prerl.models.prompts import end_token_ids
+from tiny import FAMILIES, TOKENIZER, VOCABULARY, family_model, tiny_model
 
 PROMPT = PromptSettings(system="1+1", enable_thinking=False, prefix_token="<|im_start|>", max_prompt_tokens=64)
 THINKING = replace(PROMPT, enable_thinking=True)
@@ -75,7 +76,6 @@ def test_templates_of_other_families(folder, template, prompt):
             r"refuses the prompt \(no system role\); if it takes no system message, set prompt.system: null",
         ),
         (TURNS.replace("messages", "messages[1:]") + OPENED, PROMPT, "drops the system message: set prompt.system"),
-        ("{{ strftime_now('%Y') }}" + TURNS + OPENED, PROMPT, "writes today's date into every prompt"),
         (TURNS.replace("{{ m['content'] }}", "{{ m['content'] | upper }}") + OPENED, PROMPT, "the same text around"),
         (TURNS + "{{ messages[-1]['content'] | length }}" + OPENED, PROMPT, "the same text around each problem"),
         (CHAT_TEMPLATE.replace("<|im_end|>\n{% endfor", "<|endoftext|>{% endfor"), PROMPT, "no answer would end"),
@@ -93,11 +93,17 @@ def test_without_a_template(folder):
         check_base_model(folder, PROMPT, 90)
 
 
-def test_the_eos_of_a_base_model_is_not_what_closes_a_turn(folder):
-    """Qwen's base models: EOS is <|endoftext|>, the template's turns end in <|im_end|>."""
+def test_a_turn_is_closed_by_one_of_the_end_tokens(folder):
+    """EOS of Qwen's base models is <|endoftext|>, and turns end in <|im_end|>. Gemma is alike, but names both."""
     edit(folder, "tokenizer_config.json", eos_token="<|endoftext|>")
-    with pytest.raises(UserError, match=r"EOS is '<\|endoftext\|>' and the chat template closes .* '<\|im_end\|>'"):
+    edit(folder, "generation_config.json", eos_token_id=0)
+    with pytest.raises(
+        UserError, match=r"answers end at '<\|endoftext\|>' .* closes one with '<\|im_end\|>'.*would end"
+    ):
         check_base_model(folder, PROMPT, 90)
+    edit(folder, "generation_config.json", eos_token_id=[0, 2])
+    tokenizer = check_base_model(folder, PROMPT, 90)
+    assert end_token_ids(folder, tokenizer) == [0, 2]
 
 
 @pytest.mark.parametrize("ids", [2, [2], [0, 2], None])  # 0 is <|endoftext|>, 2 <|im_end|>
@@ -142,11 +148,39 @@ def test_the_prefix_is_one_token(folder):
             {"model_type": "tiny_custom", "auto_map": {"AutoConfig": "configuration_tiny.TinyConfig"}},
             "config.json: transformers has no such model .* code that comes with a model is never run",
         ),
-        ({"model_type": "vit"}, "config.json: a vit is no causal language model"),
+        ({"model_type": "vit"}, "model_type 'vit' is not supported, only decoders with rotary positions that are"),
+        ({"model_type": "gemma2"}, r"model_type 'gemma2' is not supported, .* \(no .* soft-capped attention"),
+        ({"model_type": "qwen3_moe"}, r"model_type 'qwen3_moe' is not supported, .* \(no mixtures of experts"),
+        ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantization_config is .* not supported with"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping is 30.0, which qwen3 is not supported with"),
     ],
 )
-def test_another_class(folder, changes, said):
+def test_a_model_that_is_not_supported(folder, changes, said):
     (folder / "configuration_tiny.py").write_text("raise SystemExit('ran')")
     edit(folder, "config.json", **changes)
     with pytest.raises(UserError, match=said):
         check_base_model(folder, PROMPT, 90)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_passes(tmp_path, family):
+    family_model(family).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    check_base_model(tmp_path, PROMPT, 90)
+
+
+def test_an_option_that_the_plan_of_memory_does_not_know(tmp_path):
+    family_model("phi", qk_layernorm=True).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="this phi has 16,991 parameters, the plan of memory 16,927: it has an option"):
+        check_base_model(tmp_path, PROMPT, 90)
+
+
+def test_rows_stay_within_the_first_range_of_longrope(tmp_path):
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    model = family_model("phi3", rope_parameters=rope, original_max_position_embeddings=128)
+    model.save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    check_base_model(tmp_path, PROMPT, 64)
+    with pytest.raises(UserError, match="together more than the 128 tokens of the model"):
+        check_base_model(tmp_path, PROMPT, 65)

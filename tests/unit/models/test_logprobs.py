@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from prerl.models.batching import pack_micro_batches
 from prerl.models.logprobs import ChunkedLogprobs, response_hidden, response_logprobs, token_statistics
-from tiny import PREFIX, VOCABULARY, flat_gradient, naive_logprobs, random_ids, tiny_model
+from tiny import FAMILIES, PREFIX, VOCABULARY, family_model, flat_gradient, naive_logprobs, random_ids, tiny_model
 
 SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (20, 4), (1, 9), (7, 7), (2, 2)]
 
@@ -16,6 +16,11 @@ SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (20, 4), (1, 9), (7, 7), (2, 2)]
 @pytest.fixture(scope="module")
 def model():
     return tiny_model()
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def any_model(request):
+    return family_model(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +31,10 @@ def rows():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.7])
-def test_equal_to_the_full_log_softmax_and_temperature_divides_logits(model, rows, temperature):
+def test_equal_to_the_full_log_softmax_and_temperature_divides_logits(any_model, rows, temperature):
     with torch.no_grad():
-        ours = response_logprobs(model, *rows, temperature)
-        naive = torch.cat([naive_logprobs(model, c, r, temperature) for c, r in zip(*rows, strict=True)])
+        ours = response_logprobs(any_model, *rows, temperature)
+        naive = torch.cat([naive_logprobs(any_model, c, r, temperature) for c, r in zip(*rows, strict=True)])
     assert ours.dtype == torch.float32 and ours.shape == naive.shape
     torch.testing.assert_close(ours, naive, atol=1e-5, rtol=0)
     assert ours.std() > 0.3, "the reference tells nothing on a uniform distribution"
@@ -42,30 +47,34 @@ def test_temperature_is_no_multiple_of_the_logprobs(model, rows):
 
 
 @pytest.mark.parametrize("tokens_per_chunk", [1, 5, 43, 44])
-def test_chunked_equals_unchunked_in_values_and_gradients(model, rows, tokens_per_chunk):
+def test_chunked_equals_unchunked_in_values_and_gradients(any_model, rows, tokens_per_chunk):
     assert sum(response for _, response in SHAPES) == 44
     weights = torch.linspace(-1, 1, 44)
-    whole = response_logprobs(model, *rows)
-    chunked = response_logprobs(model, *rows, chunk_logits=tokens_per_chunk * VOCABULARY)
+    whole = response_logprobs(any_model, *rows)
+    chunked = response_logprobs(any_model, *rows, chunk_logits=tokens_per_chunk * VOCABULARY)
     torch.testing.assert_close(chunked, whole, atol=1e-6, rtol=0)
-    difference = flat_gradient((chunked * weights).sum(), model) - flat_gradient((whole * weights).sum(), model)
+    difference = flat_gradient((chunked * weights).sum(), any_model) - flat_gradient((whole * weights).sum(), any_model)
     assert difference.abs().max() <= 1e-5  # gradients of a sum over 44 tokens
 
 
 def test_gradients_of_many_chunks_in_bfloat16_are_as_those_of_one_product():
     generator = torch.Generator().manual_seed(2)
     targets = torch.randint(0, 50, (400,), generator=generator)
-    tensors = [(torch.randn(size, 16, generator=generator) / 2).to(torch.bfloat16) for size in (400, 50)]
+    tensors = [
+        (torch.randn(*size, generator=generator) / 2).to(torch.bfloat16) for size in ((400, 16), (50, 16), (50,))
+    ]
     weights = torch.rand(400, generator=generator)
 
     def gradients(dtype, logprobs_of):
-        hidden, head = (tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors)
-        (logprobs_of(hidden, head) * weights).sum().backward()
-        return hidden.grad.double(), head.grad.double()
+        inputs = [tensor.to(dtype, copy=True).requires_grad_() for tensor in tensors]
+        (logprobs_of(*inputs) * weights).sum().backward()
+        return [tensor.grad.double() for tensor in inputs]
 
-    exact = gradients(torch.double, lambda h, w: (h @ w.T / 0.7).log_softmax(1).gather(1, targets[:, None])[:, 0])
+    exact = gradients(
+        torch.double, lambda h, w, b: ((h @ w.T + b) / 0.7).log_softmax(1).gather(1, targets[:, None])[:, 0]
+    )
     for chunk in (1, 7, 400):
-        ours = gradients(torch.bfloat16, lambda h, w, c=chunk: ChunkedLogprobs.apply(h, w, targets, 0.7, c))
+        ours = gradients(torch.bfloat16, lambda h, w, b, c=chunk: ChunkedLogprobs.apply(h, w, b, targets, 0.7, c))
         for own, other in zip(ours, exact, strict=True):
             assert (own - other).norm() / other.norm() < 4e-3  # rounding of bfloat16: 2 ** -8
 
@@ -128,15 +137,15 @@ def test_a_batch_split_into_parts_has_the_same_gradient(model, rows, parts):
     assert (total - expected).abs().max() <= 1e-6
 
 
-def test_p_of_y_scores_every_token_from_the_prefix_at_position_0(model, rows):
+def test_p_of_y_scores_every_token_from_the_prefix_at_position_0(any_model, rows):
     y = rows[1][3]
     ids = [PREFIX, *y]
     with torch.no_grad():
-        ours = response_logprobs(model, [[PREFIX]], [y])
-        logprobs = model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
+        ours = response_logprobs(any_model, [[PREFIX]], [y])
+        logprobs = any_model(input_ids=torch.tensor([ids])).logits[0].log_softmax(-1)
         alone = torch.stack([logprobs[position, ids[position + 1]] for position in range(len(y))])
         positions = torch.arange(len(ids))[None]
-        explicit = model(input_ids=torch.tensor([ids]), position_ids=positions).logits[0].log_softmax(-1)
+        explicit = any_model(input_ids=torch.tensor([ids]), position_ids=positions).logits[0].log_softmax(-1)
     assert len(ours) == len(y)
     torch.testing.assert_close(ours, alone, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours[0], explicit[0, y[0]], atol=1e-5, rtol=0)  # the prefix scores y_1
@@ -168,16 +177,16 @@ def test_log_softmax_is_float32_with_a_bfloat16_model(model, rows, temperature):
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("chunk_tokens", [3, 100])
-def test_token_statistics(model, rows, temperature, chunk_tokens):
-    statistics = token_statistics(model, *rows, temperature, chunk_logits=chunk_tokens * VOCABULARY)
+def test_token_statistics(any_model, rows, temperature, chunk_tokens):
+    statistics = token_statistics(any_model, *rows, temperature, chunk_logits=chunk_tokens * VOCABULARY)
     contexts, responses = rows
     entropies, top_ids = [], []
     with torch.no_grad():
         for context, response in zip(contexts, responses, strict=True):
-            logits = model(input_ids=torch.tensor([context + response])).logits[0, len(context) - 1 : -1]
+            logits = any_model(input_ids=torch.tensor([context + response])).logits[0, len(context) - 1 : -1]
             entropies.append(torch.distributions.Categorical(logits=logits / temperature).entropy())
             top_ids.append(logits.argmax(-1))
-        logprobs = response_logprobs(model, contexts, responses, temperature)
+        logprobs = response_logprobs(any_model, contexts, responses, temperature)
     torch.testing.assert_close(statistics.logprobs, logprobs, atol=1e-5, rtol=0)
     torch.testing.assert_close(statistics.entropies, torch.cat(entropies), atol=1e-5, rtol=0)
     assert torch.equal(statistics.top_ids, torch.cat(top_ids))

@@ -4,16 +4,15 @@ import inspect
 
 import pytest
 import torch
-from transformers import Qwen3ForCausalLM
+from transformers import PreTrainedModel
 
 import prerl.models.packing
 from prerl.config.rollouts import SamplingSettings
-from prerl.core.errors import UserError
 from prerl.models.batching import prompt_groups
 from prerl.models.logprobs import response_logprobs, token_statistics
-from prerl.models.packing import PackedLayout, pack_rows, packed_attention, packed_layout, packs_rows
+from prerl.models.packing import pack_rows, packed_layout, packs_rows
 from prerl.rollouts.transformers_sampler import TransformersSampler
-from tiny import EOS, flat_gradient, naive_logprobs, random_ids, tiny_model
+from tiny import EOS, FAMILIES, family_model, flat_gradient, naive_logprobs, random_ids
 
 SHAPES = [(5, 7), (1, 3), (12, 1), (3, 11), (3, 2), (20, 4), (1, 1)]
 """Tokens of context and response; the two rows of three context tokens have the same, and two more follow below."""
@@ -29,8 +28,8 @@ def rows():
     return contexts, responses + [random_ids(generator, length) for length in (6, 1, 9)]
 
 
-def packed_model(checkpointing: bool = False) -> Qwen3ForCausalLM:
-    model = tiny_model()
+def packed_model(family: str = "qwen3", checkpointing: bool = False) -> PreTrainedModel:
+    model = family_model(family)
     pack_rows(model)
     if checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -39,8 +38,9 @@ def packed_model(checkpointing: bool = False) -> Qwen3ForCausalLM:
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_packed_equals_padded_and_each_row_alone_in_values_and_gradients(rows, checkpointing):
-    padded, packed = tiny_model(), packed_model(checkpointing)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_equals_padded_and_each_row_alone_in_values_and_gradients(rows, family, checkpointing):
+    padded, packed = family_model(family), packed_model(family, checkpointing)
     assert packs_rows(packed) and not packs_rows(padded)
     ours, theirs = response_logprobs(packed, *rows), response_logprobs(padded, *rows)
     alone = torch.cat([naive_logprobs(padded, c, r) for c, r in zip(*rows, strict=True)])
@@ -86,16 +86,17 @@ def test_long_answers_take_their_prompt_along(rows, monkeypatch):
     ids, _, layout = packed_layout(*rows, torch.device("cpu"))
     assert layout.begin == [28, 23, 20, 13, 12, 11, 4, 3, 1] and layout.continue_ == [(2, 5)]
     assert len(ids) == sum(layout.begin) + 5
-    expected = response_logprobs(tiny_model(), *rows)
+    expected = response_logprobs(family_model("qwen3"), *rows)
     torch.testing.assert_close(response_logprobs(packed_model(), *rows), expected, atol=1e-5, rtol=0)
 
 
 def reference(query, key, value, starts_q, starts_k, longest_q, longest_k, **options):
-    """varlen_attn by full matrices: [T, heads, width], rows by their starts, causal."""
+    """varlen_attn by full matrices: [T, heads, width], rows by their starts, causal, within the window."""
     inspect.signature(prerl.models.packing.varlen_attn.real).bind(
         query, key, value, starts_q, starts_k, longest_q, longest_k, **options
     )
-    assert options["window_size"] == (-1, 0) and starts_q.dtype == starts_k.dtype == torch.int32
+    (before, after), longest = options["window_size"], longest_q + longest_k
+    assert after == 0 and starts_q.dtype == starts_k.dtype == torch.int32
     assert longest_q == int(starts_q.diff().max()) and query.shape[0] == starts_q[-1]
     assert longest_k == int(starts_k.diff().max()) and key.shape[0] == starts_k[-1]
     repeats = query.shape[1] // key.shape[1]
@@ -107,19 +108,21 @@ def reference(query, key, value, starts_q, starts_k, longest_q, longest_k, **opt
             states[starts[row] : starts[row + 1]]
             for states, starts in ((query, starts_q), (key, starts_k), (value, starts_k))
         )
-        hidden = torch.ones(len(q), len(k), dtype=torch.bool).triu(len(k) - len(q) + 1)  # the last two are beside
+        beside = len(k) - len(q)  # the last query beside the last key
+        seen = torch.ones(len(q), len(k)).tril(beside).triu(beside - (longest if before == -1 else before))
         scores = torch.einsum("qhd,khd->hqk", q, k) * options["scale"]
-        output.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(hidden, -torch.inf).softmax(-1), v))
+        output.append(torch.einsum("hqk,khd->qhd", scores.masked_fill(seen == 0, -torch.inf).softmax(-1), v))
     return torch.cat(output)
 
 
-def test_the_flash_kernel_is_given_the_same_attention(rows, monkeypatch):
+@pytest.mark.parametrize("family", ["qwen3", "gemma3_text", "mistral"])
+def test_the_flash_kernel_is_given_the_same_attention(rows, family, monkeypatch):
     """Its place is taken by a reference on the CPU: heads, rows, scale and mask are those of the padded path."""
-    expected = response_logprobs(packed_model(), *rows)
+    expected = response_logprobs(family_model(family), *rows)
     reference.real = prerl.models.packing.varlen_attn
     monkeypatch.setattr(prerl.models.packing, "varlen_attn", reference)
     monkeypatch.setattr(prerl.models.packing, "fits_flash_attention", lambda query: True)
-    torch.testing.assert_close(response_logprobs(packed_model(), *rows), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(response_logprobs(packed_model(family), *rows), expected, atol=1e-5, rtol=0)
 
 
 def test_heads_are_repeated_for_a_kernel_that_knows_no_groups(rows, monkeypatch):
@@ -143,17 +146,9 @@ def test_heads_are_repeated_for_a_kernel_that_knows_no_groups(rows, monkeypatch)
 def test_a_packing_model_still_samples_as_any_other():
     settings = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=8, batch_rows=8)
     prompts, seeds = [[20] * 3, [21] * 7], [[1, 2], [3, 4]]
-    ours, theirs = (
-        TransformersSampler(model, EOS).generate(prompts, seeds, settings) for model in (packed_model(), tiny_model())
-    )
+    models = packed_model(), family_model("qwen3")
+    ours, theirs = (TransformersSampler(model, EOS).generate(prompts, seeds, settings) for model in models)
     assert ours == theirs
-
-
-def test_sliding_windows_are_refused():
-    layout = PackedLayout([2], [], torch.device("cpu"))
-    states = torch.zeros(1, 2, 2, 4)
-    with pytest.raises(UserError, match="training.pack_rows: true .* sliding windows: set false"):
-        packed_attention(torch.nn.Module(), states, states, states, None, layout, sliding_window=4)
 
 
 def test_groups_of_one_prompt_stay_together_as_far_as_they_fit():

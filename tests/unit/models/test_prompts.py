@@ -1,5 +1,6 @@
 """Prompts as ids: golden ids of Qwen's tokenizer, the prefix token, truncation, the miniature's template."""
 
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,14 +10,21 @@ import pytest
 from prerl.config.prompt import PromptSettings
 from prerl.data.miniature import build_tokenizer
 from prerl.models.base_model import check_base_model
-from prerl.models.prompts import PromptError, encode_prompts, end_token_ids, load_tokenizer, prefix_token_id
+from prerl.models.prompts import (
+    PromptError,
+    chat_text,
+    encode_prompts,
+    end_token_ids,
+    load_tokenizer,
+    prefix_token_id,
+)
 
 
-def prompt_settings(system, enable_thinking, max_prompt_tokens):
+def prompt_settings(system, enable_thinking, max_prompt_tokens, prefix_token="<|im_start|>"):
     return PromptSettings(
         system=system,
         enable_thinking=enable_thinking,
-        prefix_token="<|im_start|>",
+        prefix_token=prefix_token,
         max_prompt_tokens=max_prompt_tokens,
     )
 
@@ -63,21 +71,40 @@ def test_without_a_system_message_there_is_no_system_turn(qwen):
     assert encode_prompts(qwen, ["What is 1+1?"], settings) == [GOLDEN[20:]]
 
 
-def test_the_prefix_is_qwens_im_start(qwen, words):
-    assert prefix_token_id(qwen, "<|im_start|>") == 151644
-    assert prefix_token_id(words, "<|im_start|>") == words.convert_tokens_to_ids("<|im_start|>")
+def prefix(tokenizer, token, system=None):
+    return prefix_token_id(tokenizer, prompt_settings(system, False, 64, token))
 
 
-@pytest.mark.parametrize("prefix", ["<|im_start|>user", "two words", "", "<|nosuch|>"])
-def test_a_prefix_that_is_not_one_token_is_refused(qwen, prefix):
+@pytest.mark.parametrize("token", ["<|im_start|>", "auto"])
+def test_the_prefix_is_qwens_im_start(qwen, words, token):
+    assert prefix(qwen, token) == prefix(qwen, token, SYSTEM) == 151644
+    assert prefix(words, token) == words.convert_tokens_to_ids("<|im_start|>")
+
+
+def test_auto_is_the_token_that_prompts_begin_with(words):
+    """Llama, Mistral and Gemma begin with BOS; some templates begin with ordinary words."""
+    words = copy.deepcopy(words)
+    words.add_special_tokens({"bos_token": "<bos>"})
+    template = words.chat_template
+    words.chat_template = "{{ bos_token }}" + template
+    assert prefix(words, "auto") == words.bos_token_id != prefix(words, "<|im_start|>")
+    words.chat_template = "Let " + template
+    with pytest.raises(
+        PromptError, match="prefix_token: auto, but the chat template begins with 'Let', no special token"
+    ):
+        prefix(words, "auto")
+
+
+@pytest.mark.parametrize("token", ["<|im_start|>user", "two words", "", "<|nosuch|>"])
+def test_a_prefix_that_is_not_one_token_is_refused(qwen, token):
     with pytest.raises(PromptError, match="not one token.*<\\|im_start\\|>"):
-        prefix_token_id(qwen, prefix)
+        prefix(qwen, token)
 
 
-@pytest.mark.parametrize("prefix", ["house", "<unk>x", "Let me"])
-def test_an_unknown_prefix_is_refused_by_the_word_tokenizer(words, prefix):
+@pytest.mark.parametrize("token", ["house", "<unk>x", "Let me"])
+def test_an_unknown_prefix_is_refused_by_the_word_tokenizer(words, token):
     with pytest.raises(PromptError, match="not one token"):
-        prefix_token_id(words, prefix)
+        prefix(words, token)
 
 
 @pytest.mark.parametrize("longest", [1, 4, 38, 39, 40])
@@ -121,6 +148,19 @@ def test_end_tokens_are_eos_and_those_of_the_generation_config(tmp_path, named, 
     assert end_token_ids(tmp_path, words) == [151645]  # a folder without the file
     (tmp_path / "generation_config.json").write_text(f'{{"eos_token_id": {named}, "temperature": 0.6}}')
     assert end_token_ids(tmp_path, words) == [151645, *others]
+
+
+def test_a_template_that_asks_for_the_date_gets_the_same_on_every_day(words, tmp_path):
+    words = copy.deepcopy(words)
+    words.chat_template = (
+        "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %} " + words.chat_template
+    )
+    words.save_pretrained(tmp_path)
+    for _ in range(2):  # also of a checkpoint that was saved with the loaded tokenizer
+        words = load_tokenizer(tmp_path)
+        text = chat_text(words, "3+4", prompt_settings(None, True, 64))
+        assert text == "26 Jul 2024 <|im_start|>user\n3+4<|im_end|>\n<|im_start|>assistant\n"
+        words.save_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("thinking", [True, False])

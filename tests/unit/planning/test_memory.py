@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from prerl.config.errors import ConfigError
 from prerl.config.methods import resolve_methods
 from prerl.config.scales import deep_merge, read_config, read_files
-from prerl.config.shapes import Shape, shape_of
+from prerl.config.shapes import Shape, read_shape, shape_of
 from prerl.core.constants import CHUNK_LOGITS, GIB
 from prerl.core.constants import CHUNK_LOGITS as PLANNED_CHUNK_LOGITS
 from prerl.planning.gpus import choose_gpus
 from prerl.planning.memory import cache_gib, check_memory, memory_plan, memory_plans, saved_bytes, training_stages
+from tiny import FAMILIES, family_model
 
 pytestmark = pytest.mark.slow
 
@@ -43,10 +43,18 @@ def test_chunks_are_the_log_softmaxs():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_layers_saved_bytes_are_autograds(dtype):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_layers_saved_bytes_are_autograds(family, dtype):
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "head_dim": 16, "sliding_window": None, "layer_types": None}
+
     def saved(layers, **change):
-        shape = Shape(**{**asdict(Shape(64, 96, layers, 4, 2, 16, 64, True)), **change})
-        model = Qwen3ForCausalLM(Qwen3Config(**asdict(shape))).to(dtype)
+        keys = sizes | {"num_hidden_layers": layers} | change
+        if family == "gemma3_text":
+            keys |= {"sliding_window": 512, "layer_types": ["sliding_attention"] * layers}
+        if "head_dim" in change:  # some families have no such key
+            keys |= {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 32}
+        model = family_model(family, use_sliding_window=False, **keys).to(dtype)
+        shape = read_shape(model.config.to_dict())
         own = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
         kept = {}
 
@@ -60,7 +68,10 @@ def test_a_layers_saved_bytes_are_autograds(dtype):
             model.get_decoder()(input_ids=torch.zeros(1, 256, dtype=torch.long), use_cache=False)
         return sum(size for size, _ in kept.values()) / 256, saved_bytes(shape, dtype.itemsize)
 
-    for change in ({}, {"hidden_size": 128}, {"intermediate_size": 192}, {"num_attention_heads": 8}, {"head_dim": 32}):
+    changes = [{}, {"intermediate_size": 192}]
+    if family == "qwen3":
+        changes += [{"hidden_size": 128}, {"num_attention_heads": 8}, {"head_dim": 32}]
+    for change in changes:
         (two, _), (three, planned) = saved(2, **change), saved(3, **change)
         assert three - two == pytest.approx(planned, rel=0.04)  # without a number a head of each norm
 

@@ -12,10 +12,11 @@ from transformers.cache_utils import DynamicLayer
 from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.errors import UserError
 from prerl.models.logprobs import response_logprobs
+from prerl.models.packing import pack_rows
 from prerl.rollouts.engines import build_sampler
 from prerl.rollouts.interface import sample_seed
 from prerl.rollouts.transformers_sampler import GrowingLayer, TransformersSampler, draw_tokens
-from tiny import EOS, TOKENIZER, VOCABULARY, random_ids, tiny_model
+from tiny import EOS, FAMILIES, TOKENIZER, VOCABULARY, family_model, random_ids, tiny_model
 
 NEW_TOKENS = 24
 SETTINGS = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=NEW_TOKENS, batch_rows=256)
@@ -83,6 +84,23 @@ def test_padded_compacted_decoding_equals_one_row_at_a_time(model, sampler, prom
         np.testing.assert_allclose(rollout.logprobs, logprobs, atol=1e-5)
     lengths = {len(rollout.token_ids) for rollout in ours if rollout.finish_reason == "stop"}
     assert len(lengths) > 5, "rows should finish at different steps"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_decodes_as_one_row_at_a_time(family, prompts):
+    """Masks of sliding windows, a scaled output layer; packed or not, the sampler is the same."""
+    model = family_model(family, 1)
+    settings = SamplingSettings(0.8, 1.0, 10, 256)
+    prompts = prompts[1:4]
+    seeds = seeds_of(prompts, 3)
+    pairs = [(prompt, seed) for prompt, own in zip(prompts, seeds, strict=True) for seed in own]
+    expected = [naive_decode(model, prompt, seed, settings) for prompt, seed in pairs]
+    for _ in range(2):
+        ours = TransformersSampler(model, [EOS]).generate(prompts, seeds, settings)
+        for rollout, (ids, logprobs, _) in zip(ours, expected, strict=True):
+            assert rollout.token_ids == ids
+            np.testing.assert_allclose(rollout.logprobs, logprobs, atol=1e-5)
+        pack_rows(model)
 
 
 def test_each_prompt_alone_gives_the_same(sampler, prompts):

@@ -2,19 +2,32 @@
 
 import copy
 import itertools
+from unittest import mock
 
 import pytest
 import torch
 from accelerate import Accelerator
 
+import prerl.models.logprobs
 from prerl.models.batching import row_logprobs
+from prerl.models.packing import pack_rows
 from prerl.objectives.advantages import group_advantages
 from prerl.objectives.objective import Objective
 from prerl.objectives.token_mean import loss_rows, official_packing, row_weights
 from prerl.rollouts.graded import GradedRollouts
 from prerl.rollouts.interface import Rollout
 from prerl.training.updates import measure_spaces, policy_update
-from tiny import EOS, PREFIX, flat_gradient, naive_logprobs, random_ids, tiny_model
+from tiny import (
+    EOS,
+    FAMILIES,
+    PREFIX,
+    VOCABULARY,
+    family_model,
+    flat_gradient,
+    naive_logprobs,
+    random_ids,
+    tiny_model,
+)
 
 ROWS, GROUP = 16, 4
 OFFICIAL = {"token_mean": "official", "max_tokens_per_micro_batch": 24, "ranks": 2}
@@ -131,6 +144,18 @@ def test_gradient_of_the_update_equals_the_naive_loss(model, accelerator, rollou
         assert metrics["grad_norm"] == pytest.approx(expected.norm().item(), rel=1e-5)
         assert metrics["clip_fraction"] == 0.0
     assert expected.abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("space", "samples"), [("posttrain", "all"), ("pretrain", "negative")])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_update_of_each_family_equals_the_naive_loss(accelerator, rollouts, family, space, samples):
+    """GRPO and NSR-PreRL, packed, the log-softmax in chunks; the naive loss is of plain transformers' logits."""
+    model, objective = family_model(family), make_objective(space, samples, GLOBAL)
+    expected = flat_gradient(naive_loss(model, objective, rollouts), model)
+    pack_rows(model)
+    with mock.patch.dict(prerl.models.logprobs.CHUNK_LOGITS, {"cpu": 5 * VOCABULARY}):
+        gradient, _ = run_update(model, accelerator, update_arguments(objective, rollouts))
+    assert (gradient - expected).norm() <= 1e-5 * expected.norm() and expected.abs().max() > 1e-3
 
 
 def test_the_official_case_has_a_micro_batch_without_a_counting_token(rollouts):

@@ -92,14 +92,19 @@ class PackageModel:
 class ModelShape:
     """Keys of a model's config.json, for planning memory and time before it is fetched, which checks them."""
 
+    model_type: str = key("architecture by transformers' name; docs/extending.md lists those that are supported", TEXT)
     hidden_size: int = key("width of the hidden states", COUNT)
     intermediate_size: int = key("width of the MLP", COUNT)
     num_hidden_layers: int = key("layers", COUNT)
     num_attention_heads: int = key("query heads", COUNT)
     num_key_value_heads: int = key("key-value heads", COUNT)
-    head_dim: int = key("width of a head", COUNT)
+    head_dim: int = key("width of a head; where config.json has none, hidden_size / num_attention_heads", COUNT)
     vocab_size: int = key("rows of the embedding", COUNT)
     tie_word_embeddings: bool = key("whether embedding and output layer are one tensor")
+    attention_bias: bool | None = key("whether queries, keys, values and output have biases", optional=True)
+    mlp_bias: bool | None = key("whether the MLP has biases", optional=True)
+    sliding_window: int | None = key("tokens that a sliding layer sees, if it has one", COUNT, optional=True)
+    layer_types: list[str] | None = key("kind of each layer, where config.json lists them", optional=True)
 
 
 @dataclass(frozen=True)

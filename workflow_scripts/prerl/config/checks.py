@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prerl.config.errors import ConfigError, nearest
 from prerl.config.problems import TrainingProblems
+from prerl.config.shapes import FAMILIES, unsupported
 
 
 def check_scale(block: Mapping) -> None:
@@ -90,11 +91,14 @@ def _token_mean_faults(token_mean: Mapping) -> list[str]:
 
 
 def _model_faults(models: Mapping) -> list[str]:
-    """A fetched model without its shape, or a generated one with a second shape."""
+    """A fetched model without its shape or of an unsupported kind, or a generated one with a second shape."""
     faults = []
     for name, model in models.items():
         if "generated" not in model and "architecture" not in model:
             faults.append(f"models.{name}.architecture: missing; copy the keys from the model's config.json")
+        model_type = model.get("architecture", {}).get("model_type", "qwen3")
+        if model_type not in FAMILIES:
+            faults.append(f"models.{name}.architecture: {unsupported(model_type)}")
         if "generated" in model and "architecture" in model:
             faults.append(f"models.{name}.architecture: belongs inside `generated`; remove it here")
     return faults

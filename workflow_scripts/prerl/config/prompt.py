@@ -25,7 +25,10 @@ class PromptSettings:
         source="prompt_template_type=qwen3_no_thinking (A)",
     )
     prefix_token: str = key(
-        "the token that P(y) is conditioned on; one token of the tokenizer", TEXT, source="ray_trainer.py 1180-1227 (A)"
+        "the token that P(y) is conditioned on, one of the tokenizer; auto: the one that each prompt begins with (BOS; "
+        "`<|im_start|>` for Qwen)",
+        TEXT,
+        source="ray_trainer.py 1180-1227 (A)",
     )
     examples: list[Example] | None = key(
         "turns before each problem, for a model that needs to be shown; not in the gradient alignment", optional=True

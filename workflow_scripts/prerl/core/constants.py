@@ -23,3 +23,6 @@ A GPU waits for the longest answer of each shard.
 
 LONGEST_SHARING = 2048
 """Tokens of a response above which its row gets a prompt of its own when packed: sharing one may need a mask."""
+
+HARNESS_TOKENS = 40_960
+"""Most tokens of a prompt and answer in lm-evaluation-harness: all positions of Qwen3 (max_position_embeddings)."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import httpx2
 from huggingface_hub import HfApi, get_hf_file_metadata, get_token, hf_hub_url, try_to_load_from_cache
@@ -74,11 +75,11 @@ class HubFile:
 def download_model(
     model: HubModel, folder: Path, state: Path, patience: Patience, check: Callable[[Path], object]
 ) -> None:
-    """Publish `model` as `folder`, sealed (models.checkpoints), once every checksum is right and `check` accepts it.
+    """Publish `model` as `folder`, sealed (models.checkpoints), once `check` accepts it and every checksum is right.
 
     Args:
         state: keeps what has arrived, each file under its digest, if the job dies; removed at the end.
-        check: called on the complete folder, just before the rename.
+        check: called on a folder of the configuration and tokenizer alone, before the weights are fetched.
 
     Raises DownloadError, FileError on a full disk, FolderInUseError, and those of `check`; `folder` is then unchanged.
     """
@@ -91,13 +92,21 @@ def download_model(
     if missing:
         _require_access(model, missing[0], patience)
     for file in missing:
-        _fetch(model, file, state / file.digest, patience)
+        if file.name in PLAIN:
+            _fetch(model, file, state / file.digest, patience)
+    with TemporaryDirectory(dir=state) as name:
+        for file in files:
+            if file.name in PLAIN:
+                link_or_copy(state / file.digest, Path(name) / file.name)
+        check(Path(name))
+    for file in missing:
+        if file.name not in PLAIN:
+            _fetch(model, file, state / file.digest, patience)
     with new_folder(folder, sum(file.size for file in files)) as temporary:
         for file in files:
             link_or_copy(state / file.digest, temporary / file.name)
         _require_shards(model, temporary)
         write_json(temporary / SOURCE, asdict(model))
-        check(temporary)
     remove_folder(state)
     held.close()
 

@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
+from prerl.core.constants import HARNESS_TOKENS
 from prerl.core.errors import UserError
 from prerl.core.files import sha256_of
 from prerl.rollouts.vllm_sampler import import_vllm
@@ -106,8 +107,10 @@ def load_policy(folder: Path, run_seed: int, enable_thinking: bool, kv_cache_gib
             return super()._model_generate(requests, generate, sampling_params)
 
     gpu = torch.cuda.is_available()
+    positions = json.loads((folder / "config.json").read_bytes())["max_position_embeddings"]
     return SeededVLLM(
         str(folder),
+        max_model_len=min(positions, HARNESS_TOKENS),
         enable_thinking=enable_thinking,
         think_end_token="</think>" if enable_thinking else None,  # only what follows is graded
         batch_size="auto",  # all requests at once; vLLM forms the batches

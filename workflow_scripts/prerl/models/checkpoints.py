@@ -20,7 +20,7 @@ from prerl.core.errors import UserError
 from prerl.core.files import delete, sha256_of, write_json, writing
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 MANIFEST = "manifest.json"
 OPTIMIZER = "optimizer.safetensors"
@@ -140,6 +140,20 @@ def link_files(source: Path, names: list[str], folder: Path) -> None:
             link_or_copy(source / name, temporary / name)
 
 
+DROPOUTS = ("attention_dropout", "embd_pdrop", "resid_pdrop")
+"""Keys of config.json that would make the trainer's log-probs others than the sampler's."""
+
+
+def _config_without_dropout(folder: Path) -> PretrainedConfig:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    for name in DROPOUTS:
+        if name in vars(config):
+            vars(config)[name] = 0.0
+    return config
+
+
 def empty_model(folder: Path) -> PreTrainedModel:
     """The model of `load_model` without its weights, which are on the meta device: to be sharded, then filled.
 
@@ -149,7 +163,7 @@ def empty_model(folder: Path) -> PreTrainedModel:
     import transformers
     from accelerate import init_empty_weights
 
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    config = _config_without_dropout(folder)
     with init_empty_weights(include_buffers=False):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.tie_weights()  # each module has a meta tensor of its own so far
@@ -159,7 +173,7 @@ def empty_model(folder: Path) -> PreTrainedModel:
 
 
 def load_model(folder: Path, device: str | None = None) -> PreTrainedModel:
-    """The causal language model of a transformers folder, float32; safetensors only.
+    """The causal language model of a transformers folder, float32, without dropout; safetensors only.
 
     device: by default the GPU if there is one.
 
@@ -177,6 +191,7 @@ def load_model(folder: Path, device: str | None = None) -> PreTrainedModel:
     try:
         model, found = transformers.AutoModelForCausalLM.from_pretrained(
             folder,
+            config=_config_without_dropout(folder),
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn.functional import linear
 from torch.nn.utils.rnn import pad_sequence
 
 from prerl.core.constants import CHUNK_LOGITS
-from prerl.core.errors import UserError
 from prerl.models.packing import packed_layout, packs_rows
 from prerl.models.sharding import gathered
 
@@ -57,40 +57,50 @@ def response_hidden(
 
 
 class ChunkedLogprobs(torch.autograd.Function):
-    """Log-probs [N] of targets from hidden states [N, D] and head weights [V, D], `chunk` tokens at a time.
+    """Log-probs [N] of targets from hidden states [N, D], head weights [V, D] and bias [V] (or None), in chunks.
 
-    Logits are made again in the backward pass. The gradient of the weights is summed over chunks in float32 and then
-    rounded to their dtype once, as in one product over all tokens.
+    `chunk` tokens at a time; their logits, divided by `divisor`, are made again in the backward pass. The gradients of
+    weights and bias are summed over chunks in float32 and then rounded to their dtype once, as in one product over all.
     """
 
     @staticmethod
-    def forward(ctx, hidden_ND, weight_VD, targets_N, temperature, chunk):
+    def forward(ctx, hidden_ND, weight_VD, bias_V, targets_N, divisor, chunk):
         """See the class."""
         logprobs, normalisers = [], []
         for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
-            logits_NV = (hidden @ weight_VD.T).float().div_(temperature)
+            logits_NV = linear(hidden, weight_VD, bias_V).float().div_(divisor)
             normalisers.append(logits_NV.logsumexp(dim=1))
             logprobs.append(logits_NV.gather(1, targets[:, None])[:, 0] - normalisers[-1])
-        ctx.save_for_backward(hidden_ND, weight_VD, targets_N, torch.cat(normalisers))
-        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.save_for_backward(hidden_ND, weight_VD, bias_V, targets_N, torch.cat(normalisers))
+        ctx.divisor, ctx.chunk = divisor, chunk
         return torch.cat(logprobs)
 
     @staticmethod
     def backward(ctx, gradient_N):
-        """d logprob / d logit = (target? - probability) / temperature."""
-        hidden_ND, weight_VD, targets_N, normalisers_N = ctx.saved_tensors
+        """d logprob / d logit = (target? - probability) / divisor."""
+        hidden_ND, weight_VD, bias_V, targets_N, normalisers_N = ctx.saved_tensors
         gradient_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
+        gradient_V = None if bias_V is None else torch.zeros_like(bias_V, dtype=torch.float32)
         gradients_ND = []
         for hidden, targets, normalisers, gradient in zip(
             *(tensor.split(ctx.chunk) for tensor in (hidden_ND, targets_N, normalisers_N, gradient_N)), strict=True
         ):
-            scale = (gradient / ctx.temperature)[:, None]
-            logits_NV = (hidden @ weight_VD.T).float().div_(ctx.temperature)
+            scale = (gradient / ctx.divisor)[:, None]
+            logits_NV = linear(hidden, weight_VD, bias_V).float().div_(ctx.divisor)
             logits_NV.sub_(normalisers[:, None]).exp_().mul_(-scale).scatter_add_(1, targets[:, None], scale)
+            if gradient_V is not None:
+                gradient_V += logits_NV.sum(dim=0)
             gradient_NV = logits_NV.to(weight_VD.dtype)
             gradients_ND.append(gradient_NV @ weight_VD)
             gradient_VD += gradient_NV.T @ hidden
-        return torch.cat(gradients_ND), gradient_VD.to(weight_VD.dtype), None, None, None
+        if gradient_V is not None:
+            gradient_V = gradient_V.to(bias_V.dtype)
+        return torch.cat(gradients_ND), gradient_VD.to(weight_VD.dtype), gradient_V, None, None, None
+
+
+def logit_divisor(model: torch.nn.Module, temperature: float) -> float:
+    """What the output layer's results are divided by: the temperature and, for Granite, its logits_scaling."""
+    return temperature * vars(model.config).get("logits_scaling", 1.0)
 
 
 def response_logprobs(
@@ -117,14 +127,12 @@ def _response_logprobs(
     chunk_logits: int | None,
 ) -> torch.Tensor:
     hidden_ND, targets_N = response_hidden(model, contexts, responses)
-    head = model.get_output_embeddings()
+    head, divisor = model.get_output_embeddings(), logit_divisor(model, temperature)
     chunk = chunk_tokens(model, hidden_ND.device, chunk_logits)
     if len(targets_N) <= chunk:
-        logits_NV = head(hidden_ND).float() / temperature
+        logits_NV = head(hidden_ND).float() / divisor
         return logits_NV.gather(1, targets_N[:, None])[:, 0] - logits_NV.logsumexp(dim=1)
-    if head.bias is not None:
-        raise UserError("the model's output layer has a bias, which the chunked log-softmax does not know: use another")
-    return ChunkedLogprobs.apply(hidden_ND, head.weight, targets_N, temperature, chunk)
+    return ChunkedLogprobs.apply(hidden_ND, head.weight, head.bias, targets_N, divisor, chunk)
 
 
 def chunk_tokens(model: torch.nn.Module, device: torch.device, chunk_logits: int | None = None) -> int:
@@ -142,11 +150,11 @@ def token_statistics(
 ) -> TokenStatistics:
     """Log-prob, entropy and most likely id at every response token (no gradient)."""
     hidden_ND, targets_N = response_hidden(model, contexts, responses)
-    head = model.get_output_embeddings()
+    head, divisor = model.get_output_embeddings(), logit_divisor(model, temperature)
     chunk = chunk_tokens(model, hidden_ND.device, chunk_logits)
     logprobs, entropies, top_ids = [], [], []
     for hidden, targets in zip(hidden_ND.split(chunk), targets_N.split(chunk), strict=True):
-        logprobs_NV = (head(hidden).float() / temperature).log_softmax(dim=1)
+        logprobs_NV = (head(hidden).float() / divisor).log_softmax(dim=1)
         logprobs.append(logprobs_NV.gather(1, targets[:, None])[:, 0])
         entropies.append(-(logprobs_NV.exp() * logprobs_NV).sum(dim=1))
         top_ids.append(logprobs_NV.argmax(dim=1))

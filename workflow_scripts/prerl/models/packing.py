@@ -23,7 +23,6 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
 from prerl.core.constants import LONGEST_SHARING
-from prerl.core.errors import UserError
 
 PACKED = "packed_rows"
 """Name of the attention among transformers' implementations."""
@@ -88,6 +87,20 @@ class PackedLayout:
             return own
         prompt = self.continue_[stretch - len(self.begin)][0]
         return torch.cat([torch.arange(self.starts[prompt], self.starts[prompt + 1]), own])
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max([*self.begin, *(self.begin[prompt] + length for prompt, length in self.continue_)])
+
+    def near(self, bucket: Bucket, window: int) -> torch.Tensor:
+        """Mask of a bucket, [stretches, 1, q, k], in a layer where a token sees the last `window` of its row only."""
+        positions = self.position_ids[0]
+        far = positions[bucket.queries][:, None, :, None] - positions[bucket.keys][:, None, None, :] >= window
+        if bucket.mask is not None:
+            return bucket.mask.masked_fill(far, -torch.inf)
+        later = torch.ones(far.shape[2:], dtype=torch.bool, device=self.device).triu(1)
+        return torch.zeros(far.shape, device=self.device).masked_fill_(far | later, -torch.inf)
 
     @cached_property
     def variable(self) -> tuple[torch.Tensor, torch.Tensor, int, int, torch.Tensor | None]:
@@ -214,19 +227,24 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention [1, T, H, d] of query [1, H, T, d] and key, value [1, key heads, T, d].
 
-    Without a layout this is transformers' "sdpa", on any shapes.
+    sliding_window: tokens of its row that a token sees in this layer, itself included. Without a layout this is
+    transformers' "sdpa", on any shapes.
     """
     if packed_rows is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    if sliding_window is not None:
-        raise UserError("training.pack_rows: true knows full attention only, this model has sliding windows: set false")
+    window = sliding_window if sliding_window is not None and sliding_window < packed_rows.longest else None
     attention = _variable_attention if fits_flash_attention(query) else _ordinary_attention
     query_THd, key_THd, value_THd = (states[0].transpose(0, 1) for states in (query, key, value))
-    return attention(query_THd, key_THd, value_THd, packed_rows, scaling)[None], None
+    return attention(query_THd, key_THd, value_THd, packed_rows, scaling, window)[None], None
 
 
 def _variable_attention(
-    query_THd: torch.Tensor, key_THd: torch.Tensor, value_THd: torch.Tensor, layout: PackedLayout, scaling: float | None
+    query_THd: torch.Tensor,
+    key_THd: torch.Tensor,
+    value_THd: torch.Tensor,
+    layout: PackedLayout,
+    scaling: float | None,
+    window: int | None,
 ) -> torch.Tensor:
     starts, key_starts, longest, longest_keys, keys = layout.variable
     if keys is not None:
@@ -240,13 +258,18 @@ def _variable_attention(
         longest,
         longest_keys,
         scale=scaling,
-        window_size=(-1, 0),  # causal, the last query beside the last key
+        window_size=(-1 if window is None else window - 1, 0),  # causal, the last query beside the last key
         **(GROUPED if query_THd.shape[1] != key_THd.shape[1] else {}),
     )
 
 
 def _ordinary_attention(
-    query_THd: torch.Tensor, key_THd: torch.Tensor, value_THd: torch.Tensor, layout: PackedLayout, scaling: float | None
+    query_THd: torch.Tensor,
+    key_THd: torch.Tensor,
+    value_THd: torch.Tensor,
+    layout: PackedLayout,
+    scaling: float | None,
+    window: int | None,
 ) -> torch.Tensor:
     groups = query_THd.shape[1] // key_THd.shape[1]
     repeats = 1 if knows_grouped_heads(query_THd) else groups
@@ -260,7 +283,8 @@ def _ordinary_attention(
     for bucket in layout.buckets:
         query = query_THd[bucket.queries].transpose(1, 2)
         key, value = key_THd[bucket.keys].transpose(1, 2), value_THd[bucket.keys].transpose(1, 2)
-        mask = {"is_causal": True} if bucket.mask is None else {"attn_mask": bucket.mask.to(query.dtype)}
+        bias = bucket.mask if window is None else layout.near(bucket, window)
+        mask = {"is_causal": True} if bias is None else {"attn_mask": bias.to(query.dtype)}
         outputs.append(attention(query, key, value, **mask)[bucket.valid])
     return torch.cat(outputs)
 

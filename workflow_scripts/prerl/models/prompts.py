@@ -13,6 +13,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from prerl.config.prompt import PromptSettings
 from prerl.core.errors import UserError
 
+AUTO = "auto"
+"""As prompt.prefix_token: the first token of a prompt."""
+
+
+TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
+"""Before a chat template that asks for today's date, so that prompts do not change; the date is Llama 3's default."""
+
 
 class PromptError(UserError):
     """Prompt settings that do not fit the model; the message names the key, the value and the remedy."""
@@ -25,7 +32,15 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.eos_token_id is None:
         raise PromptError(f"{folder}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json")
+    fix_date(tokenizer)
     return tokenizer
+
+
+def fix_date(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the chat template write one date instead of today's; nothing changes where it writes none."""
+    template = tokenizer.chat_template
+    if isinstance(template, str) and "strftime_now" in template and not template.startswith(TODAY):
+        tokenizer.chat_template = TODAY + template
 
 
 def end_token_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -38,20 +53,6 @@ def end_token_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]
     named = json.loads(file.read_bytes()).get("eos_token_id") if file.is_file() else None
     others = named if isinstance(named, list) else [] if named is None else [named]
     return list(dict.fromkeys([tokenizer.eos_token_id, *others]))
-
-
-def prefix_token_id(tokenizer: PreTrainedTokenizerBase, prefix_token: str) -> int:
-    """Id of the prefix token, checked to be one known token that survives a round trip.
-
-    Raises PromptError if the tokenizer does not hold `prefix_token` as one token.
-    """
-    ids = tokenizer.encode(prefix_token, add_special_tokens=False)
-    if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids[0]) != prefix_token:
-        raise PromptError(
-            f"prompt.prefix_token {prefix_token!r} is {ids} in this tokenizer, not one token; "
-            "name a special token of the model, such as '<|im_start|>' for Qwen3"
-        )
-    return ids[0]
 
 
 def chat_text(
@@ -77,6 +78,30 @@ def chat_text(
 def _prompt_ids(tokenizer: PreTrainedTokenizerBase, problem: str, settings: PromptSettings) -> list[int]:
     """The whole prompt of one problem."""
     return tokenizer(chat_text(tokenizer, problem, settings), add_special_tokens=False)["input_ids"]
+
+
+def prefix_token_id(tokenizer: PreTrainedTokenizerBase, settings: PromptSettings) -> int:
+    """Id of the prefix token, checked to be one known token that survives a round trip.
+
+    `auto`: the first token of every prompt by the chat template, BOS or, as Qwen's, `<|im_start|>`. Raises PromptError
+    if that is no special token, or if the tokenizer does not hold prompt.prefix_token as one token.
+    """
+    named, first = settings.prefix_token, _prompt_ids(tokenizer, "", settings)[0]
+    text = tokenizer.convert_ids_to_tokens(first)
+    if named == AUTO:
+        if first not in tokenizer.added_tokens_decoder:
+            raise PromptError(
+                f"prompt.prefix_token: auto, but the chat template begins with {text!r}, no special token; name the "
+                "token that P(y) is conditioned on"
+            )
+        return first
+    ids = tokenizer.encode(named, add_special_tokens=False)
+    if len(ids) != 1 or tokenizer.convert_ids_to_tokens(ids[0]) != named:
+        raise PromptError(
+            f"prompt.prefix_token {named!r} is {ids} in this tokenizer, not one token; name a special token of the "
+            f"model, such as '<|im_start|>' for Qwen3, or write auto, here {text!r}"
+        )
+    return ids[0]
 
 
 def encode_prompts(

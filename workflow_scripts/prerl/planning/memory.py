@@ -4,8 +4,8 @@ Training keeps float32 weights, gradients and AdamW moments, divided over the GP
 on copies gathered layer by layer (on CPUs: float32, no copies). vLLM shares the GPUs: each holds a full bfloat16 copy
 of the weights and a key-value cache while sampling, and nothing while training.
 
-What autograd keeps per layer is counted on transformers' Qwen3 by tests/unit/planning/test_memory.py. Terms
-marked D are our estimates; none has been measured on a GPU.
+What autograd keeps per layer is counted on transformers' models by tests/unit/planning/test_memory.py. Terms marked D
+are our estimates; none has been measured on a GPU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from prerl.config.hardware import chosen_for, gpus_of
 from prerl.config.methods import Method
 from prerl.config.scales import deep_merge
 from prerl.config.shapes import Shape, shape_of
-from prerl.core.constants import CHUNK_LOGITS, GIB
+from prerl.core.constants import CHUNK_LOGITS, GIB, HARNESS_TOKENS
 
 CACHE_MARGIN_GIB = 2.0
 """D: left free by `rollouts.kv_cache_gib: auto`, for what the plan does not know."""
@@ -30,8 +30,6 @@ VLLM_GIB = 3.0
 """D: vLLM's CUDA graphs and the activations of one scheduled step, beside weights, keys and values."""
 LIBRARIES_GIB = 0.45
 """Resident memory of a CPU process once torch and transformers are imported."""
-HARNESS_TOKENS = 40_960
-"""All positions of Qwen3 (max_position_embeddings): the harness asks vLLM for that many."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,16 @@ class MemoryPlan:
 
 
 def saved_bytes(shape: Shape, bytes_per_number: int) -> int:
-    """Bytes that autograd keeps for one token of one layer; RMSNorm computes in float32 in either precision."""
-    hidden, attention = (24, 16) if bytes_per_number == 4 else (16, 10)
-    widths = shape.attention_width + shape.key_value_width
-    return hidden * shape.hidden_size + attention * widths + 4 * bytes_per_number * shape.intermediate_size
+    """Bytes that autograd keeps for one token of one layer."""
+    family = shape.family
+    # RMSNorm: its input in float32, and what its weight multiplies; LayerNorm: its input
+    multiplied = 4 if family.float32_norms else bytes_per_number
+    norm = bytes_per_number if family.norm_numbers == 2 else 4 + multiplied
+    heads = shape.attention_width + shape.key_value_width
+    inputs = min(family.norms, 2) * shape.hidden_size  # of attention and MLP, or the one of both
+    numbers = inputs + family.kept_heads * heads + family.kept_mlp * shape.intermediate_size
+    normed = family.norms * shape.hidden_size + (heads if family.query_key_norms else 0)
+    return bytes_per_number * numbers + norm * normed
 
 
 def activation_bytes(shape: Shape, tokens: int, bytes_per_number: int, checkpointing: bool) -> float:
@@ -86,7 +90,7 @@ def activation_bytes(shape: Shape, tokens: int, bytes_per_number: int, checkpoin
         saved += shape.num_hidden_layers * shape.hidden_size * bytes_per_number
     else:
         saved *= shape.num_hidden_layers
-    passing = 3 * shape.intermediate_size + 2 * shape.hidden_size
+    passing = (shape.mlp_inputs + 1) * shape.intermediate_size + 2 * shape.hidden_size
     return tokens * (saved + passing * bytes_per_number + 2 * shape.hidden_size * (4 + bytes_per_number))
 
 

@@ -17,6 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from prerl.config.rollouts import SamplingSettings
 from prerl.models.checkpoints import load_model
+from prerl.models.logprobs import logit_divisor
 from prerl.models.sharding import copy_parameters, is_sharded, unsharded_copy
 from prerl.rollouts.interface import Rollout, check_requests
 
@@ -38,6 +39,25 @@ def draw_tokens(
     ids_B = torch.searchsorted(cumulative_BV, uniforms_B[:, None] * cumulative_BV[:, -1:], right=True)[:, 0]
     ids_B = ids_B.clamp_(max=logits_BV.shape[1] - 1)
     return ids_B, logprobs_BV.gather(1, ids_B[:, None])[:, 0]
+
+
+def layer_masks(
+    model: PreTrainedModel, visible: torch.Tensor | None, queries: int, keys: int
+) -> torch.Tensor | dict[str, torch.Tensor] | None:
+    """What the last `queries` of `keys` padded tokens see, as a decoder takes it: in sliding layers the window alone.
+
+    visible: bool [rows, 1, queries, keys] without windows, None: all; returned as it is where none is that short.
+    """
+    window = vars(model.config).get("sliding_window")
+    if window is None or keys <= window:
+        return visible
+    places_K = torch.arange(keys, device=model.device)
+    near_QK = places_K[keys - queries :, None] - places_K < window
+    if visible is None:
+        visible = torch.ones(1, 1, queries, keys, dtype=torch.bool, device=model.device)
+    if "layer_types" in vars(model.config):
+        return {"full_attention": visible, "sliding_attention": visible & near_QK}
+    return visible & near_QK
 
 
 class GrowingLayer(DynamicLayer):
@@ -128,7 +148,7 @@ class TransformersSampler:
         cache = Cache(layer_class_to_replicate=GrowingLayer)
         hidden_PTD = self.model.get_decoder()(
             input_ids=ids_PT,
-            attention_mask=mask[:, None],
+            attention_mask=layer_masks(self.model, mask[:, None], width, width),
             position_ids=(positions_T - starts_P[:, None]).clamp(min=0),
             past_key_values=cache,
             use_cache=True,
@@ -153,7 +173,7 @@ class TransformersSampler:
                 ]
             )
         ).to(valid_PT.device)
-        padded = not bool(valid_PT.all())
+        padded, divisor = not bool(valid_PT.all()), logit_divisor(self.model, settings.temperature)
         total = len(repeat)
         ids_BN = torch.zeros(total, settings.max_new_tokens, dtype=torch.long)
         logprobs_BN = torch.zeros(total, settings.max_new_tokens)
@@ -161,9 +181,7 @@ class TransformersSampler:
         alive = torch.arange(total)  # rows of the decoding batch, as rows of the result
         done_B = torch.zeros(total, dtype=torch.bool)
         for step in range(settings.max_new_tokens):
-            tokens_B, token_logprobs_B = draw_tokens(
-                logits_BV, uniforms_BT[:, step], settings.temperature, settings.top_p
-            )
+            tokens_B, token_logprobs_B = draw_tokens(logits_BV, uniforms_BT[:, step], divisor, settings.top_p)
             ids_BN[alive, step], logprobs_BN[alive, step] = tokens_B.cpu(), token_logprobs_B.cpu()
             ended = torch.isin(tokens_B, self.end_ids).cpu() & ~done_B[alive]
             lengths_B[alive[ended]] = step + 1
@@ -181,7 +199,9 @@ class TransformersSampler:
             valid_BT = torch.cat([valid_BT, valid_BT.new_ones(len(alive), 1)], dim=1)
             hidden_BTD = self.model.get_decoder()(
                 input_ids=tokens_B[:, None],
-                attention_mask=valid_BT[:, None, None, :] if padded else None,
+                attention_mask=layer_masks(
+                    self.model, valid_BT[:, None, None, :] if padded else None, 1, valid_BT.shape[1]
+                ),
                 position_ids=positions_B[:, None],
                 past_key_values=cache,
                 use_cache=True,

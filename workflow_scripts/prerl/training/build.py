@@ -71,7 +71,7 @@ def build_learner(
         s.sampling,
         s.prompt.max_prompt_tokens + s.longest_answer_tokens,
     )
-    return Learner(tokenizer, prefix_token_id(tokenizer, s.prompt.prefix_token), model, critic, optimizer, sampler)
+    return Learner(tokenizer, prefix_token_id(tokenizer, s.prompt), model, critic, optimizer, sampler)
 
 
 def build_critic(
