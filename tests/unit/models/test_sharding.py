@@ -15,11 +15,12 @@ from transformers import AutoModelForCausalLM
 
 from prerl.models.batching import plan_micro_batches
 from prerl.models.checkpoints import CheckpointError, empty_model, load_model, verify
+from prerl.models.logprobs import response_logprobs
 from prerl.models.sharding import full_parameters, prepare
 from prerl.models.training_checkpoints import load_optimizer, load_shards, save_checkpoint
 from prerl.rollouts.transformers_sampler import TransformersSampler
 from prerl.training.updates import policy_update
-from tiny import EOS, TOKENIZER, VOCABULARY, tiny_model
+from tiny import EOS, FAMILIES, TOKENIZER, VOCABULARY, family_model, tiny_model
 from two_ranks import CASES, ROWS, SETTINGS, batch, make_policy, run_case, samples, whole
 
 pytestmark = pytest.mark.slow
@@ -127,6 +128,19 @@ def test_one_process_in_bfloat16_saves_the_plain_files_and_goes_on(one_process, 
     for parameter, same in zip(model.parameters(), again.parameters(), strict=True):
         for key, value in optimizer.state[parameter].items():
             assert torch.equal(whole(value), whole(other.state[same][key]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_each_family_loaded_in_shards_is_the_model_loaded_whole(one_process, family, tmp_path):
+    """Buffers too, such as Gemma's scale of embeddings and the rotary frequencies, and no dropout."""
+    family_model(family, attention_dropout=0.5, resid_pdrop=0.5).save_pretrained(tmp_path)
+    models = load_model(tmp_path, "cpu"), empty_model(tmp_path)
+    for model in models:
+        prepare(model, one_process, "bfloat16")
+    load_shards(tmp_path, models[1], one_process.device)
+    contexts, responses, *_ = batch(ROWS)
+    ours, theirs = (response_logprobs(model.train(), contexts, responses) for model in reversed(models))
+    assert torch.equal(ours, theirs) and torch.equal(response_logprobs(models[0].eval(), contexts, responses), theirs)
 
 
 def test_the_shards_files_are_a_transformers_folder_bitwise_and_any_number_of_processes_reads_them(folder, said):
