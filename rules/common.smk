@@ -16,6 +16,7 @@ from prerl.config.methods import resolve_methods, scheduled_updates, warmup_valu
 from prerl.config.key import select
 from prerl.config.rollouts import SamplingSettings
 from prerl.config.scales import config_files, read_config
+from prerl.config.shapes import shape_of
 from prerl.config.training import UpdateSettings
 from prerl.config.validation import refuse_duplicate_keys
 from prerl.core.constants import BASE

@@ -71,6 +71,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], **further):
         prompts_per_update=SCALE["training"]["prompts_per_update"],
         controls=SCALE.get("controls", {}),
         regimes=REGIMES,
+        shapes={name: asdict(shape_of(model)) for name, model in SCALE["models"].items()},
         **further,
     )
 
@@ -126,6 +127,7 @@ TABLES = {
     "table_warmup_space": {"questions": QUESTIONS, "contrasts": CONTRASTS, "curves": CURVES},
     "table_ood": {"ood": OOD, "contrasts": OOD_CONTRASTS},
     "table_alignment": {"alignment": ALIGNMENT, "gradients": GRADIENTS},
+    "table_efficiency": {"curves": CURVES},
     "table_claims": {"questions": QUESTIONS, "scores": SCORES, "curves": CURVES, "ood": OOD, "gradients": GRADIENTS},
 }
 

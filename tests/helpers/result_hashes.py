@@ -22,7 +22,7 @@ from PIL import Image
 KINDS = {".parquet", ".safetensors", ".csv", ".md", ".png"}  # a PDF shows what the PNG shows
 FOOTER = re.compile(rb"\nProvenance: .*\n")
 FOOTER_PIXELS = 80  # at the bottom of a figure: at least its footer
-TIMED = {"figure_efficiency"}  # draws seconds; its other data are in curves.parquet
+TIMED = {"figure_efficiency", "table_efficiency"}  # show seconds; their other data are in curves.parquet
 FINGERPRINT = re.compile(r"(?<=/)[0-9a-f]{16}(?=/)")  # folder of a state, named by the code's hash among others
 
 

@@ -35,6 +35,8 @@ CORRECT = {
     ("dsrl_s40", 60): 5,
     ("nsr_rl_warmup", 60): 6,
 }
+SHAPE = {"hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4}
+SHAPE |= {"num_key_value_heads": 4, "head_dim": 24, "vocab_size": 31, "tie_word_embeddings": True}
 TRAIN_COLUMNS = {
     "entropy_nats": (0.6, 0.15),
     "response_tokens_mean": (20.0, 45.0),
@@ -45,6 +47,7 @@ TRAIN_COLUMNS = {
     "logp_yx_wrong": (-0.7, -0.5),
     "tokens_sampled": (5000.0, 11000.0),
     "tokens_trained": (4000.0, 9000.0),
+    "prompt_tokens": (800.0, 800.0),
     "rows_trained": (120.0, 200.0),
     "seconds_sampling": (0.6, 1.0),
     "seconds_grading": (0.05, 0.05),
@@ -59,9 +62,13 @@ def look(method: str) -> dict:
 
 def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> dict:
     """The settings JSON of the publish stage."""
-    blocks = {name: {"parent": None, "first_update": 1, "last_update": ALONE[name], "phases": []} for name in ALONE}
+    blocks: dict[str, dict] = {}
+    for name, last in ALONE.items():
+        phase = {"space": "pretrain" if name.endswith("prerl") else "posttrain", "updates": last}
+        blocks[name] = {"parent": None, "first_update": 1, "last_update": last, "phases": [phase]}
     for name, (parent, steps) in CHAINED.items():
-        blocks[name] = {"parent": parent, "first_update": steps + 1, "last_update": UPDATES, "phases": []}
+        phases = [blocks[parent]["phases"][0] | {"updates": steps}, {"space": "posttrain", "updates": UPDATES - steps}]
+        blocks[name] = {"parent": parent, "first_update": steps + 1, "last_update": UPDATES, "phases": phases}
     s_values = {"0": "grpo", "5": "dsrl_s5", "10": "dsrl_s10", "20": "dsrl", "40": "dsrl_s40"}
     return {
         "scale": "miniature",
@@ -85,6 +92,7 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
         "switch_update": SWITCH,
         "validation_answers": 160,
         "prompts_per_update": 32,
+        "shapes": dict.fromkeys(models, SHAPE),
     }
 
 

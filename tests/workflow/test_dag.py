@@ -17,7 +17,7 @@ FIGURES = [
     "figure_dynamics",
     "figure_efficiency",
 ]
-TABLES = ["table_main", "table_warmup_space", "table_ood", "table_alignment", "table_claims"]
+TABLES = ["table_main", "table_warmup_space", "table_ood", "table_alignment", "table_efficiency", "table_claims"]
 PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "collect_provenance", "all"], 1)
 
 

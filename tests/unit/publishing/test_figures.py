@@ -34,6 +34,7 @@ TABLES = {
     "table_warmup_space": ["questions", "contrasts", "curves"],
     "table_ood": ["ood", "contrasts"],
     "table_alignment": ["alignment", "gradients"],
+    "table_efficiency": ["curves"],
     "table_claims": ["questions", "scores", "curves", "ood", "gradients"],
 }
 TARGETS = FIGURES | TABLES

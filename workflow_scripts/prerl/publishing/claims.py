@@ -148,8 +148,8 @@ def nsr_fast(evidence: Evidence) -> Scalar:
     )
 
 
-def _validation(evidence: Evidence, method: str) -> pd.DataFrame:
-    curves = evidence.curves[_first_model(evidence)]
+def _validation(evidence: Evidence, method: str, model: str | None = None) -> pd.DataFrame:
+    curves = evidence.curves[model or _first_model(evidence)]
     return results.curve(curves, evidence.settings, method, "accuracy", "validation", MEAN).dropna()
 
 
@@ -216,25 +216,32 @@ def first_reach(accuracy: pd.Series, target: float) -> float:
     return max(updates[before] + share * (updates[after] - updates[before]), 1.0)
 
 
-def efficiency(evidence: Evidence) -> Scalar:
-    """log(updates of GRPO / updates of DSRL) to first reach base + half of GRPO's gain in validation accuracy.
+def updates_to_target(evidence: Evidence, model: str) -> pd.DataFrame:
+    """Updates of GRPO and DSRL (columns) by seed to first reach base + half of GRPO's gain in validation accuracy.
 
     Not reached counts as the run's end + 1; a seed in which GRPO gains nothing has no target and counts as both
     arms not reaching it.
     """
     settings = evidence.settings
-    grpo, dsrl = _validation(evidence, "grpo"), _validation(evidence, "dsrl")
+    grpo, dsrl = (_validation(evidence, method, model) for method in ("grpo", "dsrl"))
     end = results.end_update(settings, "grpo")
     if 0 not in grpo.index or end not in grpo.index:
         raise ValueError(f"grpo needs validations at updates 0 and {end}: add them to the validation updates")
-    values = {}
+    reached = {}
     for seed in settings["seeds"]:
         base, gain = grpo.loc[0, seed], grpo.loc[end, seed] - grpo.loc[0, seed]
         target = base + gain / 2 if gain > 0 else math.inf
-        reach_grpo = min(first_reach(grpo[seed], target), end + 1)
-        reach_dsrl = min(first_reach(dsrl[seed], target), results.end_update(settings, "dsrl") + 1)
-        values[seed] = math.log(reach_grpo / reach_dsrl)
-    return Scalar(pd.Series(values), _validation_answers(evidence, len(grpo) + len(dsrl)))
+        ends = (end, results.end_update(settings, "dsrl"))
+        pairs = zip((grpo, dsrl), ends, strict=True)
+        reached[seed] = [min(first_reach(accuracy[seed], target), last + 1) for accuracy, last in pairs]
+    return pd.DataFrame.from_dict(reached, orient="index", columns=["grpo", "dsrl"])
+
+
+def efficiency(evidence: Evidence) -> Scalar:
+    """log(updates of GRPO / updates of DSRL) to first reach the target (`updates_to_target`)."""
+    reached = updates_to_target(evidence, _first_model(evidence))
+    points = sum(len(_validation(evidence, method)) for method in ("grpo", "dsrl"))
+    return Scalar(np.log(reached["grpo"] / reached["dsrl"]), _validation_answers(evidence, points))
 
 
 def warmup_steps(evidence: Evidence) -> Scalar:

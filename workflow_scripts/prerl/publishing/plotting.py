@@ -55,7 +55,7 @@ def new_figure(job: Job, footer: str, height_in: float) -> Figure:
 def draw_models(job: Job, draw: Callable[..., None], footer: str, height_in: float) -> None:
     """Write a figure with one block of `height_in` per model (named if there are several) and a small footer line.
 
-    draw(block, table of each input in the order of the command line, settings) fills the block of one model.
+    draw(block, table of each input in the order of the command line, settings) fills the block of settings["model"].
     """
     models = job.settings["models"]
     figure = new_figure(job, footer, height_in * len(models))
@@ -63,7 +63,7 @@ def draw_models(job: Job, draw: Callable[..., None], footer: str, height_in: flo
     for block, model in zip(blocks, models, strict=True):
         if len(models) > 1:
             block.suptitle(model, fontsize=8, fontweight="bold")
-        draw(block, *(tables[model] for tables in job.tables.values()), job.settings)
+        draw(block, *(tables[model] for tables in job.tables.values()), job.settings | {"model": model})
     write(job, figure)
 
 

@@ -20,6 +20,7 @@ MUST_AGREE = ("code", "settings", "environment", "seeds", "chips")
 """Keys of `provenance.summary`; the models and data are results, on which two machines may differ."""
 KEYS = ("claim", "model", "method", "update", "benchmark", "grader", "control", "cell", "cost", "contrast")
 BOUNDS = {"ours": "ci", "accuracy": "t"}  # prefix of `_low` and `_high`; of another value X: X_t or X
+TIMED = {"cost": "seconds"}  # column -> rows that no two runs share
 COUNTS = ("questions", "answers", "n", "seeds")
 
 
@@ -43,6 +44,8 @@ def what_differs(ours: Mapping | None, reference: Mapping | None) -> list[str]:
 
 def compare(ours: pd.DataFrame, reference: pd.DataFrame, bitwise: bool, confidence: float) -> Comparison:
     """Two tables as read from CSV, every cell a string ('' where empty): row by row, by their KEYS."""
+    for column, value in TIMED.items():
+        ours, reference = (table[table[column] != value] if column in table else table for table in (ours, reference))
     keys = [name for name in KEYS if name in reference.columns]
     if list(ours.columns) != list(reference.columns):
         missing = [name for name in reference.columns if name not in ours.columns]

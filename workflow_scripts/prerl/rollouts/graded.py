@@ -89,7 +89,7 @@ def sample_and_grade(
 
 
 def update_metrics(graded: GradedRollouts) -> dict[str, float | int]:
-    """Metrics of the rollouts alone: rewards, solved prompts, lengths, entropy, thoughts, tokens sampled.
+    """Metrics of the rollouts alone: rewards, solved prompts, lengths, entropy, thoughts, tokens sampled and prompted.
 
     entropy_nats is minus the mean sampled log-prob, at temperature 1 an unbiased estimate of the mean token entropy.
     """
@@ -98,6 +98,7 @@ def update_metrics(graded: GradedRollouts) -> dict[str, float | int]:
     sizes_G = torch.bincount(graded.groups_R, minlength=groups)
     right_G = torch.zeros(groups).index_add_(0, graded.groups_R, graded.rewards_R)
     tokens = sum(len(rollout.token_ids) for rollout in graded.rollouts)
+    prompts = dict(zip(graded.groups_R.tolist(), graded.contexts, strict=True))
     return {
         "reward_mean": graded.rewards_R.mean().item(),
         "prompts_solved": (right_G == sizes_G).float().mean().item(),
@@ -109,4 +110,5 @@ def update_metrics(graded: GradedRollouts) -> dict[str, float | int]:
         "transitions_per_answer": sum(graded.transitions) / rows,
         "reflections_per_answer": sum(graded.reflections) / rows,
         "tokens_sampled": tokens,
+        "prompt_tokens": sum(map(len, prompts.values())),
     }
