@@ -1,5 +1,6 @@
 # Needs: base models, problems.  Makes: rollouts of each base and, a row per rollout, comparison and group of weights, how
-# well the gradients of log P(y|x) and log P(y) align (results/{scale}/{model}/base/seed{n}/alignment/{benchmark}/).
+# well the gradients of log P(y|x) and log P(y) align (results/{scale}/{model}/base/seed{n}/alignment/{benchmark}/); what
+# training would start from (diagnosis.parquet).
 ALIGNED = SCALE["alignment"]["benchmarks"]
 ALIGNMENT_PROMPT = {key: value for key, value in SCALE["prompt"].items() if key != "examples"}  # x is the problem alone
 ALIGNMENT_FOLDER = f"{BASE_RUN}/alignment/{{benchmark}}"
@@ -96,3 +97,35 @@ rule gather_alignment:
         "../envs/figures.yaml"
     shell:
         "PRERL_LOG={log} python {input.code[0]} --parts {input.parts} --tables {output} > {log} 2>&1"
+
+
+rule diagnose_base_model:
+    input:
+        code=code("diagnose_base_model"),
+        policy=base_manifest,
+        questions=f"{R}/data/train.parquet",
+    output:
+        f"{BASE_RUN}/diagnosis.parquet",
+    params:
+        settings=lambda wildcards: settings(
+            seed=int(wildcards.seed),
+            questions=4 * SCALE["training"]["prompts_per_update"],  # as many as four updates ask
+            samples=SCALE["rollouts"]["samples_per_prompt"],
+            engine=engine(),
+            prompt=SCALE["prompt"],
+            sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
+        ),
+        memory=engine_memory("sample_rollouts"),
+    log:
+        f"{R}/logs/diagnose_base_model/{{model}}_seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/diagnose_base_model/{{model}}_seed{{seed}}.tsv"
+    threads: threads_of("sample_rollouts")
+    resources:
+        **resources_of("sample_rollouts"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+        " --policy {input.policy} --engine-memory {params.memory:q} --questions {input.questions}"
+        " --diagnosis {output} > {log} 2>&1"

@@ -92,7 +92,8 @@ OOD_TASKS = {
 OOD_LEFT_OUT = [name for name in SCALE["ood"]["tasks"] if name not in OOD_TASKS]
 
 # What computes in the jobs that run a model; the others run none.
-ENGINES = dict.fromkeys(["sample_rollouts", "train_policy", "generate_samples"], SCALE["rollouts"]["engine"])
+SAMPLING = ["sample_rollouts", "diagnose_base_model", "train_policy", "generate_samples"]
+ENGINES = dict.fromkeys(SAMPLING, SCALE["rollouts"]["engine"])
 ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment"], "transformers")
 ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 

@@ -36,6 +36,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], **further):
         models=list(SCALE["models"]),
         seeds=seeds,
         alignment=ALIGNMENT_RUNS,
+        bases=BASES,
         methods={
             name: {
                 **{key: value for key, value in SCALE["methods"].get(name, {}).items() if key != "phases"},  # its look
@@ -144,7 +145,9 @@ CONTROL_TABLES = {"table_controls": tables_of("aggregate_controls", "questions",
 CONTROL_FIGURES = {"figure_controls": CONTROL_TABLES["table_controls"]}
 MAP_TABLES = {"table_map": {"questions": QUESTIONS, "curves": CURVES}}
 MAP_FIGURES = {"figure_map": MAP_TABLES["table_map"]}
-ON_REQUEST = {**BASELINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES, **MAP_FIGURES, **MAP_TABLES}
+BASES = [{"model": model, "seed": seed} for model in SCALE["models"] for seed in SCALE["seeds"]]
+DIAGNOSIS = {"table_diagnosis": {"diagnosis": [f"{BASE_RUN}/diagnosis.parquet".format(**base) for base in BASES]}}
+ON_REQUEST = {**DIAGNOSIS, **BASELINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES, **MAP_FIGURES, **MAP_TABLES}
 METHODS_OF = {  # target -> what its settings tell of; the others: CORE
     **dict.fromkeys(BASELINE_TABLES, AGGREGATES["aggregate_baselines"][1]),
     **dict.fromkeys([*CONTROL_TABLES, *CONTROL_FIGURES], AGGREGATES["aggregate_controls"][1]),
@@ -278,6 +281,7 @@ def tables_of_map(wildcards):
 localrules:
     baselines,
     controls,
+    diagnose,
     map,
 
 
@@ -294,3 +298,8 @@ rule controls:
 rule map:
     input:
         tables_of_map,
+
+
+rule diagnose:
+    input:
+        list(published("table_diagnosis").values()),

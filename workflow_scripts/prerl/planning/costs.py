@@ -307,6 +307,14 @@ def _sample_rollouts(job: _Job) -> JobCost:
     return job.cost(job.start_s + seconds, rows * answers.mean * TOKEN_BYTES / GIB)
 
 
+def _diagnose_base_model(job: _Job) -> JobCost:
+    """The questions of four updates, and a quarter as many prompts of one token."""
+    answers = job.answers("all", job.block["rollouts"]["max_new_tokens"])
+    questions = 4 * job.block["training"]["prompts_per_update"]
+    rows = 1.25 * questions * job.block["rollouts"]["samples_per_prompt"]
+    return job.cost(job.start_s + sampling_seconds(job, rows, 1.25 * questions, answers))
+
+
 def _measure_gradient_alignment(job: _Job) -> JobCost:
     """Per rollout two gradients of log P(y), those of the comparisons, two forward passes; in float32, row by row."""
     aligned = job.block["alignment"]["benchmarks"][job.wildcards["benchmark"]]
@@ -356,6 +364,7 @@ _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
     "generate_samples": _generate_samples,
     "evaluate_ood": _evaluate_ood,
     "sample_rollouts": _sample_rollouts,
+    "diagnose_base_model": _diagnose_base_model,
     "measure_gradient_alignment": _measure_gradient_alignment,
     "pretrain_miniature_model": _pretrain_miniature_model,
     "download_model": _download_model,

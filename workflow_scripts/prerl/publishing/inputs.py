@@ -13,7 +13,8 @@ from prerl.core.files import read_table
 from prerl.publishing import provenance
 
 FIGURE, TABLE = ("pdf", "png"), ("csv", "md")  # the files of a target
-PER_RUN = ("alignment", "gradients", "tokens")  # a file per entry of settings["alignment"]; the others one per model
+PER_RUN = {**dict.fromkeys(["alignment", "gradients", "tokens"], "alignment"), "diagnosis": "bases"}
+"""Input -> the key of the settings that lists its files; the others have one per model."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def read_job(description: str, inputs: list[str], outputs: tuple[str, str]) -> J
 def read_tables(name: str, paths: list[Path], settings: dict) -> dict[str, pd.DataFrame]:
     """Model -> table of one input; those PER_RUN get the column `seed`. Raises ValueError if the counts differ."""
     models = settings["models"]
-    runs = settings["alignment"] if name in PER_RUN else [{"model": model} for model in models]
+    runs = settings[PER_RUN[name]] if name in PER_RUN else [{"model": model} for model in models]
     if len(paths) != len(runs):
         raise ValueError(f"{name}: {len(paths)} files for {len(runs)} runs: pass one for each of {runs}")
     frames: dict[str, list[pd.DataFrame]] = {model: [] for model in models}
