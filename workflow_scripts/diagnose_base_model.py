@@ -42,7 +42,7 @@ def main() -> None:
     problems = read_problems(arguments.questions)
     problems = problems.slice(0, min(settings["questions"], len(problems))).to_pydict()
     samples, seed = range(settings["samples"]), settings["seed"]
-    prefix = prefix_token_id(policy.tokenizer, prompt.prefix_token)
+    prefix = prefix_token_id(policy.tokenizer, prompt)
     asked = [("posttrain", *asking) for asking in zip(problems["id"], problems["answer"], strict=True)]
     asked += [("pretrain", "", "")] * (len(asked) // 4)
     contexts = encode_prompts(policy.tokenizer, problems["problem"], prompt)

@@ -9,9 +9,9 @@ from prerl.publishing.inputs import TABLE, read_job
 
 NOTE = (
     "GRPO learns from mixed groups alone. Thinking: an answer with a reflection or transition by the SEAL rule. A "
-    "style that helps, is rare under the prompt and common in P(y), is what a warm-up in P(y) could bring; where it is as "
-    "common under the prompt, or rare in P(y) too, there is nothing to bring. Brackets: bootstrap over questions; in "
-    "P(y), where there is no question, over answers."
+    "style that helps, is rare under the prompt and common in P(y), is what a warm-up in P(y) could bring; where it is "
+    "as common under the prompt, or rare in P(y) too, there is nothing to bring. Brackets: bootstrap over questions; "
+    "in P(y), where there is no question, over answers."
 )
 
 
