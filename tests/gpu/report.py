@@ -24,7 +24,13 @@ from prerl.planning.dry_runs import dry_run, planned_block, planned_jobs  # noqa
 
 PAGE, COSTS = ROOT / "docs/benchmarks.md", ROOT / "workflow_scripts/prerl/planning/costs.py"
 BEGIN, END = "<!-- first light: begin -->", "<!-- first light: end -->"
-CONSTANT = re.compile(r"^TRAINING_UTILISATION = .*$", re.M)
+CONSTANTS = {  # of planning/costs.py: how a line with a measured value is found and written
+    "TRAINING_UTILISATION": (r"^TRAINING_UTILISATION = .*$", "TRAINING_UTILISATION = {value:.2f}  # M: {where}, 4B"),
+    "STEP_S": (
+        r"^STEP_S = .*$",
+        'STEP_S = {{"vllm": 0.002, "transformers": {value:.2g}}}  # the latter M: {where}, 0.6B',
+    ),
+}
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -111,15 +117,32 @@ def utilisation(record: dict) -> float | None:
     return statistics.median(shares) if shares else None
 
 
-def gpu_hours(scale: str, utilisations: list[float]) -> list[float]:
-    """GPU-hours of a whole run of a scale by the formula, at each utilisation in training."""
+def measured(record: dict) -> dict[str, float]:
+    """Constant of planning/costs.py -> its value in this run; only what was measured on a card.
+
+    STEP_S: a decoding step of our own sampler at its fewest rows, reading of weights, keys and values included.
+    """
+    found: dict[str, float] = {}
+    if (share := utilisation(record)) is not None:
+        found["TRAINING_UTILISATION"] = share
+    if record["card"] and (sampled := of(record, "sampler")):
+        found["STEP_S"] = sampled[0]["step_s"]
+    return found
+
+
+def gpu_hours(scale: str, values: dict[str, float]) -> tuple[float, float]:
+    """GPU-hours of a whole run of a scale by the formula, as it is and with measured values of its constants."""
     jobs = planned_jobs(dry_run(["--config", f"scale={scale}"], ["all"], "--forceall"))
     block = planned_block([str(ROOT / "config.yaml")], scale, jobs)
     methods = resolve_methods(block)
-    sums = []
-    for costs.TRAINING_UTILISATION in utilisations:
-        sums.append(sum(costs.job_cost(job.rule, job.wildcards, block, methods).gpu_hours for job in jobs))
-    return sums
+
+    def total() -> float:
+        return sum(costs.job_cost(job.rule, job.wildcards, block, methods).gpu_hours for job in jobs)
+
+    before = total()
+    costs.TRAINING_UTILISATION = values.get("TRAINING_UTILISATION", costs.TRAINING_UTILISATION)
+    costs.STEP_S = costs.STEP_S | ({"transformers": values["STEP_S"]} if "STEP_S" in values else {})
+    return before, total()
 
 
 def main() -> None:
@@ -129,16 +152,20 @@ def main() -> None:
     options = parser.parse_args()
     record = json.loads(options.record.read_text(encoding="utf-8"))
     text = section(record)
-    share, assumed = utilisation(record), costs.TRAINING_UTILISATION
-    if share is not None:
-        hours = {scale: gpu_hours(scale, [assumed, share]) for scale in ("pilot", "paper")}
+    values = measured(record)
+    if values:
+        hours = {scale: gpu_hours(scale, values) for scale in ("pilot", "paper")}
         moved = "; ".join(f"{scale} {before:,.0f} → {after:,.0f} GPU-hours" for scale, (before, after) in hours.items())
-        text += f"\n\nPlan with the measured utilisation in training ({share:.2f}, before {assumed:.2f}): {moved}."
+        named = ", ".join(f"{name} {number(value, 2)}" for name, value in values.items())
+        text += f"\n\nPlan with the measured constants ({named}): {moved}."
     print(text)
     if options.write:
-        if share is not None:
-            line = f"TRAINING_UTILISATION = {share:.2f}  # M: {record['card'].split(',')[0]}, {record['date']}, 4B"
-            COSTS.write_text(CONSTANT.sub(line, COSTS.read_text(encoding="utf-8")), encoding="utf-8")
+        formula = COSTS.read_text(encoding="utf-8")
+        for name, value in values.items():
+            found, written = CONSTANTS[name]
+            where = f"{record['card'].split(',')[0]}, {record['date']}"
+            formula = re.sub(found, written.format(value=value, where=where), formula, flags=re.M)
+        COSTS.write_text(formula, encoding="utf-8")
         page = PAGE.read_text(encoding="utf-8")
         if page.count(BEGIN) != 1 or page.count(END) != 1:
             sys.exit(f"{PAGE}: put one line `{BEGIN}` and one `{END}` where the section belongs")

@@ -101,4 +101,5 @@ def sampler(tiny: bool) -> None:
             trainer_N = response_logprobs(job.model, [prompts[0]] * 2, first).cpu()
         sampled_N = torch.tensor([value for rollout in rollouts[:2] for value in rollout.logprobs])
         gap = (trainer_N - sampled_N).abs().max().item()
-        emit(f"{rows} rows", tokens_per_s=tokens / took, seconds=took, tokens=tokens, peak_gib=peak, gap_max_nats=gap)
+        speed = {"tokens_per_s": tokens / took, "step_s": took / new, "seconds": took, "tokens": tokens}
+        emit(f"{rows} rows", **speed, peak_gib=peak, gap_max_nats=gap)

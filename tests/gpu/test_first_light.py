@@ -48,10 +48,12 @@ def test_the_report_of_a_measured_pass_changes_the_page_and_the_plan(tmp_path):
         (folder / file).parent.mkdir(parents=True)
         shutil.copy(ROOT / file, folder / file)
     fast = {"stage": "fast", "name": "4b, 4096 tokens, GRPO, ours", "tokens_per_s": 10000.0, "tflops": 346.15}
+    fast |= {"utilisation": 0.7, "peak_gib": 61.2}
+    sampler = {"stage": "sampler", "name": "256 rows", "tokens_per_s": 25600.0, "step_s": 0.01, "peak_gib": 9.0}
     record = {
         "command": "first_light.py", "date": "2026-01-01", "commit": "abc", "card": "NVIDIA H100, 80 GiB, 580",
         "python": "3.12", "versions": {"torch": "2.11.0"}, "stages": {"fast": {"state": "done", "seconds": 9.0}},
-        "results": [fast | {"utilisation": 0.7, "peak_gib": 61.2}, {"stage": "right", "name": "it", "ok": False}],
+        "results": [fast, sampler, {"stage": "right", "name": "it", "ok": False}],
     }  # fmt: skip
     (tmp_path / "record.json").write_text(json.dumps(record))
     page, costs = folder / "docs/benchmarks.md", folder / "workflow_scripts/prerl/planning/costs.py"
@@ -62,10 +64,11 @@ def test_the_report_of_a_measured_pass_changes_the_page_and_the_plan(tmp_path):
     assert costs.read_text() == before and printed.strip() not in page.read_text()
     subprocess.run([*command, "--write"], **options)
     assert "TRAINING_UTILISATION = 0.70  # M: NVIDIA H100, 2026-01-01, 4B\n" in costs.read_text()
+    assert 'STEP_S = {"vllm": 0.002, "transformers": 0.01}  # the latter M: NVIDIA H100, 2026' in costs.read_text()
     assert printed.strip() in page.read_text()
     assert "0 of 1 checks are right." in printed and "- **wrong**: right, it" in printed
     assert "| 4b, 4096 tokens, GRPO, ours | 10,000 | 346 | 70 | 61.2 |" in printed
-    pilot = re.search(r"\(0.70, before 0.35\): pilot ([\d.]+) → ([\d.]+) GPU-hours", printed)
+    pilot = re.search(r"\(TRAINING_UTILISATION 0.7, STEP_S 0.01\): pilot ([\d.]+) → ([\d.]+) GPU-hours", printed)
     assert pilot and float(pilot[2]) < float(pilot[1])
 
 
