@@ -29,6 +29,7 @@ def miniature_runs(tiny: bool) -> None:
     if tiny:
         generated["pretraining"] |= {"updates": 3, "batch_documents": 8}
         block["training"] |= {"prompts_per_update": 4}
+        block["validation"] |= {"samples_per_question": 1, "max_new_tokens": 32}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         began = time.perf_counter()
@@ -37,7 +38,8 @@ def miniature_runs(tiny: bool) -> None:
         emit("miniature: base model", seconds=time.perf_counter() - began, updates=steps)
         data = block["data"]
         sets = {"train": data["train"]["generated"]} | {
-            name: data["benchmarks"][name]["generated"] for name in block["validation"]["benchmarks"]
+            name: data["benchmarks"][name]["generated"] | ({"questions": 4} if tiny else {})
+            for name in block["validation"]["benchmarks"]
         }
         for name, problems in sets.items():
             problems = {"seed": data["seed"], "set": name} | problems
