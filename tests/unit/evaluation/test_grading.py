@@ -10,6 +10,7 @@ import pytest
 from math_verify import LatexExtractionConfig, parse
 from sympy import srepr
 
+from prerl.core import killable
 from prerl.evaluation import grading
 from prerl.evaluation.grading import grade_math_verify
 
@@ -241,7 +242,7 @@ def test_identical_pairs_are_graded_once(monkeypatch, tmp_path):
 
 
 def test_a_worker_that_cannot_start_is_an_error_and_no_verdict(monkeypatch):
-    monkeypatch.setattr(grading, "_serve", _die_at_once)
+    monkeypatch.setattr(killable, "_serve", _die_at_once)
     with pytest.raises(RuntimeError, match="pip install -r requirements.txt"):
         grade_math_verify([("7", "7")], workers=1, time_limit_s=5.0)
 

@@ -9,27 +9,16 @@ retrain.
 
 import importlib
 import logging
-import multiprocessing
 import os
 import re
-import resource
-import signal
 import sys
-import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import lru_cache
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import replace
+from functools import lru_cache, partial
 
-from prerl.evaluation.workers import die_with_parent
+from prerl.core.killable import MEMORY_LIMIT_BYTES, START_LIMIT_S, Failed, NotStarted, Pool
 
 RIGHT, WRONG, UNSCORABLE = "right", "wrong", "unscorable"
-_READY = "ready"
-_START_LIMIT_S = 300.0  # importing SymPy from a cold network disk takes tens of seconds
-_MEMORY_LIMIT_BYTES = 4 << 30  # address space of a worker: a tower of powers must not exhaust the machine
 _SHOWN_CHARACTERS = 100  # of an unscorable answer, in the log
 
 # (content of the box, ground truth) or (box, truth, unit, tolerance): the arguments of `verify_boxed`
@@ -46,15 +35,6 @@ _UNITS = [  # spellings without markup of the units of olympiadbench
     {"%", "percent"},
     {"^circ", "°", "degree", "degrees"},
 ]
-
-
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    deadline: float
-    pair: Pair | None = None  # None until it is ready
-    graded: int = 0  # pairs it has given a verdict on
 
 
 def _without_unit(text: str, unit: str) -> str:
@@ -129,103 +109,33 @@ def verify_boxed(boxed: str, truth: str, unit: str | None = None, tolerance: flo
     return RIGHT if difference.is_number and difference.is_real and difference <= 1.01 * tolerance else WRONG
 
 
-def _serve(connection: Connection, grade: Callable[..., str]) -> None:
-    """Worker: answer each received pair with its verdict until the other end closes; an exception ends the process."""
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C: the grading process ends its workers
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT_BYTES, _MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _load(grade: Callable[..., str]) -> Callable[..., str]:
+    """In a worker: `grade` once math-verify is there; from then on the worker prints nothing."""
     importlib.import_module("math_verify")
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off
-    connection.send(_READY)
-    silence = os.open(os.devnull, os.O_WRONLY)  # a traceback can be a megabyte; the parent prints which pair it was
+    silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, sys.stdout.fileno())
     os.dup2(silence, sys.stderr.fileno())
-    while True:
-        try:
-            pair = connection.recv()
-        except EOFError:
-            return
-        connection.send(grade(*pair))
-
-
-def _start_worker(grade: Callable[..., str]) -> _Worker:
-    """Start a worker. Forked from a server that has imported math-verify: a replacement takes milliseconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["math_verify"])
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, grade), daemon=True)
-    process.start()
-    theirs.close()
-    return _Worker(process, ours, time.monotonic() + _START_LIMIT_S)
-
-
-def _stop(worker: _Worker) -> None:
-    worker.process.kill()
-    worker.process.join()
-    worker.connection.close()
-
-
-def _receive(worker: _Worker) -> str | None:
-    """The worker's message, or None when it has died."""
-    try:
-        return worker.connection.recv()
-    except (EOFError, ConnectionResetError):
-        return None
-
-
-def _give_up(worker: _Worker, why: str) -> Pair:
-    """The worker's pair, after printing that it is unscorable; RuntimeError if the worker never started."""
-    if worker.pair is None:
-        raise RuntimeError(
-            "a grading worker did not start: its traceback is above in this log; check that `python -c "
-            "'import math_verify'` works in this environment (pip install -r requirements.txt) within "
-            f"{_START_LIMIT_S:.0f} s and {_MEMORY_LIMIT_BYTES >> 30} GiB of address space"
-        )
-    boxed, truth = (f"{ascii(text):.{_SHOWN_CHARACTERS}}" for text in worker.pair[:2])
-    print(f"unscorable, {why}: answer {boxed}, truth {truth}", file=sys.stderr)
-    return worker.pair
+    return grade
 
 
 def _grade_pairs(grade: Callable[..., str], pairs: list[Pair], workers: int, time_limit_s: float) -> dict[Pair, str]:
-    """Verdict of every distinct pair: what `grade` returned, or "unscorable" (killed at the limit, died or raised).
-
-    If a worker dies that has graded others, its pair is graded again by a fresh worker, so that the verdict depends on
-    the pair alone.
-    """
-    pending = deque(dict.fromkeys(pairs))
-    verdicts: dict[Pair, str] = {}
-    active = [_start_worker(grade) for _ in range(min(workers, len(pending)))]
+    """Verdict of every distinct pair: what `grade` returned, or "unscorable" (killed at the limit, died or raised)."""
+    distinct = list(dict.fromkeys(pairs))
     try:
-        while active:
-            timeout = max(0.0, min(worker.deadline for worker in active) - time.monotonic())
-            reported = wait([worker.connection for worker in active], timeout)
-            for worker in list(active):
-                has_reported = worker.connection in reported
-                if not has_reported and time.monotonic() < worker.deadline:
-                    continue
-                reply = _receive(worker) if has_reported else None
-                if reply is None and has_reported and worker.graded and worker.pair is not None:
-                    pending.appendleft(worker.pair)
-                elif reply is None:
-                    fault = "its worker raised or died" if has_reported else f"stopped at {time_limit_s:g} s"
-                    verdicts[_give_up(worker, fault)] = UNSCORABLE
-                elif worker.pair is not None:
-                    verdicts[worker.pair] = reply
-                    worker.graded += 1
-                if reply is None or not pending:
-                    active.remove(worker)
-                    _stop(worker)
-                    if pending:
-                        active.append(_start_worker(grade))
-                    continue
-                worker.pair = pending.popleft()
-                worker.deadline = time.monotonic() + time_limit_s
-                with suppress(BrokenPipeError, ConnectionResetError):  # died since: the next round sees it
-                    worker.connection.send(worker.pair)
-    finally:
-        for worker in active:
-            _stop(worker)
+        with Pool(partial(_load, grade), workers, time_limit_s, preload=["math_verify"]) as pool:
+            verdicts = dict(zip(distinct, pool.run(distinct), strict=True))
+    except NotStarted as error:
+        raise RuntimeError(
+            f"a grading worker did not start ({error}): check that `python -c 'import math_verify'` works in this "
+            f"environment (pip install -r requirements.txt) within {START_LIMIT_S:.0f} s and "
+            f"{MEMORY_LIMIT_BYTES >> 30} GiB of address space"
+        ) from None
+    for pair, verdict in verdicts.items():
+        if isinstance(verdict, Failed):
+            boxed, truth = (f"{ascii(text):.{_SHOWN_CHARACTERS}}" for text in pair[:2])
+            print(f"unscorable, {verdict.why:.{_SHOWN_CHARACTERS}}: answer {boxed}, truth {truth}", file=sys.stderr)
+            verdicts[pair] = UNSCORABLE
     return verdicts
 
 

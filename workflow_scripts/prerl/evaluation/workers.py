@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -13,28 +12,13 @@ from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 from prerl.core.errors import UserError
+from prerl.core.killable import die_with_parent
 
 T = TypeVar("T")
 
 
 class WorkerError(UserError):
     """A worker's message, or that it was killed; finished tasks stay done."""
-
-
-def die_with_parent() -> None:
-    """Have the kernel end this worker when its parent is gone, whatever ended the parent.
-
-    The pipe whose other end only the parent holds sends SIGIO when it closes. No thread could do this: a worker may be
-    in a call that holds the interpreter for hours. Nor PR_SET_PDEATHSIG: the parent may be a fork server there.
-    """
-    process = multiprocessing.parent_process()
-    assert process is not None, "called in a worker"
-    parent = process.sentinel
-    signal.signal(signal.SIGIO, signal.SIG_DFL)
-    fcntl.fcntl(parent, fcntl.F_SETOWN, os.getpid())
-    fcntl.fcntl(parent, fcntl.F_SETFL, fcntl.fcntl(parent, fcntl.F_GETFL) | os.O_ASYNC)
-    if wait([parent], 0):  # gone before
-        raise SystemExit("the parent process has ended")
 
 
 def visible_gpus() -> list[str]:
