@@ -9,8 +9,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
-from prerl.config.checks import questions_of
+from prerl.config.checks import questions_of, source_of
 from prerl.config.errors import ConfigError
+from prerl.config.functions import BOXED, SEAL
 from prerl.config.hardware import gpus_of
 from prerl.config.methods import resolve_methods, scheduled_updates, warmup_values
 from prerl.config.key import select
@@ -55,11 +56,18 @@ BASE_RUN = f"{R}/{{model}}/{BASE}/seed{{seed}}"
 JOB = "{model}_{method}_seed{seed}"  # names of logs, benchmarks and records
 RECORDS = f"{R}/provenance"  # what each job leaves beside its log; no output, like the log
 
+# name of the file with answers of others, for the target `compare_external`
+EXTERNAL = re.sub(r"[^A-Za-z0-9._-]", "_", Path(config.get("external", "answers")).stem)
+
 # what trained policies are asked
 BENCHMARKS = [name for name, problems in SCALE["data"]["benchmarks"].items() if problems["role"] != "alignment"]
 PROBLEM_SETS = {"train": SCALE["data"]["train"], **SCALE["data"]["benchmarks"]}
-GENERATED_SETS = [name for name, problems in PROBLEM_SETS.items() if {"generated", "sums"} & set(problems)]
-FILE_SETS = [name for name, problems in PROBLEM_SETS.items() if "file" in problems]
+
+
+def sets_of(*sources):
+    """Problem sets that are `generated` here, as `sums` too, from a downloaded `file`, or the user's `own`."""
+    return [name for name, problems in PROBLEM_SETS.items() if source_of(problems) in sources]
+
 
 BASELINES, CONTROLS = (
     [name for name, entry in SCALE["methods"].items() if entry.get("target") == target]
@@ -98,9 +106,23 @@ ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignmen
 ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
 
-def code(script):
-    """The code of a job, as inputs: an edit reruns it, a touch does not (inputs under 1 MB are compared by checksum)."""
-    return code_files(script)
+def code(script, *blocks):
+    """The code of a job, as inputs: an edit reruns it, a touch does not (inputs under 4 MB are compared by checksum).
+
+    blocks: of `reward` and `thoughts` those whose function the job calls.
+    """
+    return code_files(script, [SCALE[block]["function"] for block in blocks])
+
+
+def functions(*blocks):
+    """Those of the blocks `reward` and `thoughts` that a job must be told of: not the trainer's own rules."""
+    return {block: SCALE[block] for block in blocks if SCALE[block]["function"] not in (BOXED, SEAL)}
+
+
+def files_in(path):
+    """A file, or the files of a folder, of the user's: inputs, so that an edit reruns."""
+    files = [Path(path), *Path(path).rglob("*")]
+    return sorted(str(file) for file in files if file.is_file())
 
 
 def any_of(values):

@@ -90,8 +90,7 @@ def ood_data(wildcards):
 
 def ood_folder_files(wildcards):
     """Files of tasks that a user brings, so that an edit reruns."""
-    folders = [Path(task["folder"]) for task in OOD_TASKS.values() if "folder" in task]
-    return sorted(str(file) for folder in folders for file in folder.rglob("*") if file.is_file())
+    return [file for task in OOD_TASKS.values() if "folder" in task for file in files_in(task["folder"])]
 
 
 rule evaluate_ood:
@@ -133,13 +132,13 @@ rule evaluate_ood:
 
 rule grade_samples:
     input:
-        code=code("grade_samples"),
+        code=code("grade_samples", "reward"),
         samples=f"{RUN}/samples.parquet",
         questions=problems_of(BENCHMARKS),
     output:
         f"{RUN}/grades.parquet",
     params:
-        settings=settings(**SCALE["grading"]),
+        settings=settings(**SCALE["grading"], **functions("reward")),
     log:
         f"{R}/logs/grade_samples/{JOB}.log",
     benchmark:
@@ -156,11 +155,13 @@ rule grade_samples:
 
 rule count_thoughts:
     input:
-        code=code("count_thoughts"),
+        code=code("count_thoughts", "thoughts"),
         samples=f"{RUN}/samples.parquet",
         policy=base_manifest,  # the tokenizer beside it
     output:
         f"{RUN}/thoughts.parquet",
+    params:
+        settings=settings(**functions("thoughts")),
     log:
         f"{R}/logs/count_thoughts/{JOB}.log",
     benchmark:
@@ -171,8 +172,8 @@ rule count_thoughts:
     conda:
         "../envs/evaluate.yaml"
     shell:
-        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --samples {input.samples} --policy {input.policy}"
-        " --thoughts {output} > {log} 2>&1"
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
+        " --samples {input.samples} --policy {input.policy} --thoughts {output} > {log} 2>&1"
 
 
 def each_run(methods, *names, seeds=SCALE["seeds"]):

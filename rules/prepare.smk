@@ -1,4 +1,4 @@
-# Needs: nothing but settings (miniature) or the network (paper: pinned by revision and sha256).
+# Needs: nothing but settings (miniature), the network (paper: pinned by revision and sha256) or files of the user's.
 # Makes: the base models, results/{scale}/data/{set}.parquet.
 localrules:
     download_model,
@@ -6,6 +6,7 @@ localrules:
     download_data,
     download_ood,
     prepare_data,
+    prepare_own_data,
 
 
 IMPORTED = ("package", "folder")  # sources of models that are neither trained here nor on the hub
@@ -52,7 +53,7 @@ rule prepare_miniature_data:
     benchmark:
         f"{R}/benchmarks/prepare_miniature_data/{{set}}.tsv"
     wildcard_constraints:
-        set=any_of(GENERATED_SETS),
+        set=any_of(sets_of("generated", "sums")),
     conda:
         "../envs/train.yaml"
     shell:
@@ -138,7 +139,7 @@ rule download_data:
     benchmark:
         f"{R}/benchmarks/download_data/{{set}}.tsv"
     wildcard_constraints:
-        set=any_of(FILE_SETS),
+        set=any_of(sets_of("file")),
     shell:
         "PRERL_LOG={log} python workflow_scripts/download_data.py --source {params.source:q} --sha256 {params.sha256}"
         " --state {params.state} --file {output} > {log} 2>&1"
@@ -181,6 +182,31 @@ rule prepare_data:
     benchmark:
         f"{R}/benchmarks/prepare_data/{{set}}.tsv"
     wildcard_constraints:
-        set=any_of(FILE_SETS),
+        set=any_of(sets_of("file")),
     shell:
         "PRERL_LOG={log} python {input.code[0]} --settings {params.settings:q} --file {input.file} --problems {output} > {log} 2>&1"
+
+
+rule prepare_own_data:
+    input:
+        code=code("prepare_own_data"),
+        files=lambda wildcards: files_in(PROBLEM_SETS[wildcards.set]["own"]["path"]),
+    output:
+        problems=f"{R}/data/{{set}}.parquet",
+        manifest=f"{R}/data/{{set}}.json",  # what was read, with its sha256
+    params:
+        settings=lambda wildcards: settings(
+            set=wildcards.set,
+            **PROBLEM_SETS[wildcards.set]["own"]["columns"],
+            **{key: PROBLEM_SETS[wildcards.set]["own"].get(key) for key in ("questions", "sha256")},
+        ),
+        path=lambda wildcards: PROBLEM_SETS[wildcards.set]["own"]["path"],
+    log:
+        f"{R}/logs/prepare_own_data/{{set}}.log",
+    benchmark:
+        f"{R}/benchmarks/prepare_own_data/{{set}}.tsv"
+    wildcard_constraints:
+        set=any_of(sets_of("own")),
+    shell:
+        "PRERL_LOG={log} python {input.code[0]} --settings {params.settings:q} --path {params.path:q}"
+        " --problems {output.problems} --manifest {output.manifest} > {log} 2>&1"

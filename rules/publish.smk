@@ -1,5 +1,6 @@
 # Needs: questions, scores, contrasts and curves of each model, alignment of each base.
-# Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html. Each target is a rule
+# Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html, and on request the table of
+# answers of others, external/{file}.csv|.md. Each target is a rule
 # without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script and a caption.
 localrules:
     report,
@@ -303,3 +304,47 @@ rule map:
 rule diagnose:
     input:
         list(published("table_diagnosis").values()),
+
+
+def external_answers(wildcards):
+    if "external" not in config:
+        raise WorkflowError(
+            "compare_external: name the file with the answers, `--config scale=... external=FILE`; docs/extending.md"
+        )
+    return config["external"]
+
+
+def evaluated_runs(wildcards):
+    """Questions tables of the models that there are: read as they stand, no input, so that nothing is trained for it."""
+    tables = dict(zip(SCALE["models"], QUESTIONS))
+    return settings(**{model: path for model, path in tables.items() if Path(path).is_file()})
+
+
+rule compare_external:
+    input:
+        code=code("compare_external", "reward", "thoughts"),
+        answers=external_answers,
+        problems=problems_of(BENCHMARKS),
+    output:
+        csv=f"{R}/external/{EXTERNAL}.csv",
+        md=f"{R}/external/{EXTERNAL}.md",
+    params:
+        settings=lambda wildcards: settings(
+            **json.loads(publish_settings(CORE)),
+            rules=SCALE["grading"] | functions("reward", "thoughts"),
+        ),
+        runs=evaluated_runs,
+        # another evaluation is another comparison
+        times=lambda wildcards: [Path(path).stat().st_mtime for path in QUESTIONS if Path(path).is_file()],
+    log:
+        f"{R}/logs/compare_external/{EXTERNAL}.log",
+    benchmark:
+        f"{R}/benchmarks/compare_external/{EXTERNAL}.tsv"
+    threads: threads_of("grade_samples")
+    resources:
+        **resources_of("grade_samples"),
+    conda:
+        "../envs/evaluate.yaml"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS=1 python {input.code[0]} --settings {params.settings:q}"
+        " --answers {input.answers:q} --problems {input.problems} --runs {params.runs:q} --csv {output.csv} --md {output.md} > {log} 2>&1"

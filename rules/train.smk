@@ -34,12 +34,20 @@ def train_settings(wildcards):
             "sampling": sampling(SCALE["validation"]["max_new_tokens"]),
         },
         **critic,
+        **functions("reward", "thoughts"),
     )
+
+
+def tracker(wildcards, output):
+    """Where the metrics also go. Params derived from `output` are not compared: it reruns nothing."""
+    name = SCALE["training"]["tracker"]
+    run = JOB.format(**wildcards)
+    return json.dumps(None if name == "none" else {"name": name, "folder": f"{R}/tracking", "run": run})
 
 
 rule train_policy:
     input:
-        code=code("train_policy"),
+        code=code("train_policy", "reward", "thoughts"),
         start=start_manifest,
         train=f"{R}/data/train.parquet",
         validation=problems_of(SCALE["validation"]["benchmarks"]),
@@ -51,6 +59,7 @@ rule train_policy:
     params:
         settings=train_settings,
         memory=engine_memory("train_policy"),
+        tracker=tracker,
         state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}",  # resumable; no output, a failed job would lose it
         folder=RUN,
     log:
@@ -68,7 +77,7 @@ rule train_policy:
         launcher("train_policy") + " {input.code[0]} --settings {params.settings:q} --code {input.code}"
         " --engine-memory {params.memory:q} --start {input.start} --train {input.train} --validation {input.validation}"
         # 3>&1: by Snakemake's output, which it so keeps open, show_progress.py finds the orphan of a killed run
-        " --state {params.state} --output {params.folder} 3>&1 > {log} 2>&1"
+        " --state {params.state} --tracker {params.tracker:q} --output {params.folder} 3>&1 > {log} 2>&1"
 
 
 def parent_folder(wildcards):

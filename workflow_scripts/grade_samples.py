@@ -1,7 +1,8 @@
 """Grade sampled answers: Hendrycks string equality (the training reward) and strict boxed-only math-verify beside it.
 
 Unit and tolerance of a question, if its file has these columns, are for math-verify only: Hendrycks equality stays
-the official rule. Writes one row per answer: update, benchmark, question, sample, hendrycks, math_verify, boxed.
+the official rule. Writes one row per answer: update, benchmark, question, sample, hendrycks, math_verify, boxed, and
+`reward` (float64) where the training reward is another than Hendrycks equality.
 """
 
 import argparse
@@ -9,27 +10,23 @@ import json
 from pathlib import Path
 
 from prerl.core.errors import run_main
-from prerl.evaluation.grading import grade_math_verify
-from prerl.rollouts.rewards import is_equiv, last_boxed
 
 
-def read_answers(paths: list[Path]) -> dict[tuple[str, str], tuple]:
-    """Answer, unit and tolerance by (benchmark, question id); a file's name is the benchmark.
-
-    The columns unit (text) and tolerance (number) may be absent from a file, and None if a question has none.
+def read_questions(paths: list[Path]) -> dict[tuple[str, str], dict]:
+    """Row of a question by (benchmark, question id); a file's name is the benchmark.
 
     Raises:
         ValueError: a repeated id.
     """
     from prerl.core.files import read_problems
 
-    answers: dict[tuple[str, str], tuple] = {}
+    questions: dict[tuple[str, str], dict] = {}
     for path in paths:
         for row in read_problems(path).to_pylist():
-            if (path.stem, row["id"]) in answers:
+            if (path.stem, row["id"]) in questions:
                 raise ValueError(f"{path}: question {row['id']!r} occurs twice; prepare the data again without repeats")
-            answers[path.stem, row["id"]] = row["answer"], row.get("unit"), row.get("tolerance")
-    return answers
+            questions[path.stem, row["id"]] = row
+    return questions
 
 
 def check_questions(updates: list[int], questions: list[tuple[str, str]], answers: dict, samples: Path) -> None:
@@ -53,7 +50,7 @@ def check_questions(updates: list[int], questions: list[tuple[str, str]], answer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, type=json.loads, help='{"processes": int, "time_limit_s": float}')
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON, see rules/evaluate.smk")
     parser.add_argument("--samples", required=True, type=Path, help="samples of one method and seed")
     parser.add_argument("--questions", required=True, type=Path, nargs="+", help="{benchmark}.parquet with answers")
     parser.add_argument("--grades", required=True, type=Path, help="output")
@@ -63,29 +60,24 @@ def main() -> None:
 
     from prerl.core.files import read_table, write_parquet
     from prerl.evaluation.answers import SAMPLE_KEY, SAMPLE_KEY_FIELDS, check_unique_samples
+    from prerl.evaluation.grades import grade_answers
 
     samples = read_table(arguments.samples, columns=[*SAMPLE_KEY, "text"])
-    answers = read_answers(arguments.questions)
+    known = read_questions(arguments.questions)
     check_unique_samples(samples, arguments.samples)
     questions = list(zip(samples["benchmark"].to_pylist(), samples["question"].to_pylist(), strict=True))
-    check_questions(samples["update"].to_pylist(), questions, answers, arguments.samples)
+    check_questions(samples["update"].to_pylist(), questions, known, arguments.samples)
 
-    truths = [answers[question] for question in questions]
-    boxed = [last_boxed(text) for text in samples["text"].to_pylist()]
-    hendrycks = [box is not None and is_equiv(box, truth[0]) for box, truth in zip(boxed, truths, strict=True)]
-    pairs = [(box, *truth) for box, truth in zip(boxed, truths, strict=True)]
-    verdicts = grade_math_verify(pairs, arguments.settings["processes"], arguments.settings["time_limit_s"])
-    fields = [
-        *SAMPLE_KEY_FIELDS,
-        pa.field("hendrycks", pa.bool_()),
-        pa.field("math_verify", pa.string()),
-        pa.field("boxed", pa.string()),
-    ]
-    columns = [*(samples[name].to_pylist() for name in SAMPLE_KEY), hendrycks, verdicts, boxed]
+    problems = [known[question] for question in questions]
+    grades = grade_answers(samples["text"].to_pylist(), problems, arguments.settings)
+    kinds = {"hendrycks": pa.bool_(), "math_verify": pa.string(), "boxed": pa.string(), "reward": pa.float64()}
+    fields = [*SAMPLE_KEY_FIELDS, *(pa.field(name, kinds[name]) for name in grades)]
+    columns = [*(samples[name].to_pylist() for name in SAMPLE_KEY), *grades.values()]
     write_parquet(arguments.grades, pa.table(columns, schema=pa.schema(fields)))
+    verdicts = grades["math_verify"]
     print(
-        f"{len(verdicts)} answers; right: {sum(hendrycks)} (Hendrycks), {verdicts.count('right')} (math-verify); "
-        f"{verdicts.count('unscorable')} unscorable, {boxed.count(None)} without a box"
+        f"{len(verdicts)} answers; right: {sum(grades['hendrycks'])} (Hendrycks), {verdicts.count('right')} "
+        f"(math-verify); {verdicts.count('unscorable')} unscorable, {grades['boxed'].count(None)} without a box"
     )
 
 

@@ -14,15 +14,20 @@ from prerl.publishing.labels import label
 
 def grader_cells(rows: pd.DataFrame, settings: dict) -> dict:
     """math-verify accuracy in % with its t interval over seeds; in % of all `answers`, counted exactly: those on which
-    the graders differ (one says right, the other does not) and those that math-verify cannot score."""
+    the graders differ (one says right, the other does not) and those that math-verify cannot score. The mean training
+    reward, where it is no grader's verdict."""
     value, low, high = t_interval((100.0 * results.accuracy(rows, "math_verify")).to_numpy(), settings["confidence"])
-    return {
+    cells = {
         "math_verify": value,
         "math_verify_t_low": low,
         "math_verify_t_high": high,
         "graders_differ": 100.0 * rows["differ"].sum() / rows["n"].sum(),
         "unscorable": 100.0 * rows["unscorable"].sum() / rows["n"].sum(),
     }
+    if "reward" in rows:  # another one than Hendrycks equality
+        value, low, high = t_interval(results.accuracy(rows, "reward").to_numpy(), settings["confidence"])
+        cells |= {"reward": value, "reward_t_low": low, "reward_t_high": high}
+    return cells
 
 
 def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:

@@ -13,7 +13,17 @@ VERSION = Limits(pattern=r"^[0-9][0-9A-Za-z.+!]*$", remedy="give one exact versi
 REVISION = Limits(pattern="^[0-9a-f]{40}$", remedy="give the 40 hex digits of a commit")
 MODEL_NAME = Limits(
     pattern="^[a-z][a-z0-9._-]*$",
-    not_in=("data", "state", "logs", "benchmarks", "figures", "tables", "downloads"),  # folders of results/{scale}
+    not_in=(
+        "data",
+        "state",
+        "logs",
+        "benchmarks",
+        "figures",
+        "tables",
+        "downloads",
+        "external",
+        "tracking",
+    ),  # folders of results/{scale}
     remedy="the name becomes a folder of results/{scale}: no path, and none of the pipeline's folders",
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from prerl.config.errors import ConfigError, nearest
+from prerl.config.functions import function_faults
 from prerl.config.problems import TrainingProblems
 from prerl.config.shapes import FAMILIES, unsupported
 
@@ -37,18 +38,24 @@ def check_scale(block: Mapping) -> None:
         + _control_faults(block)
         + _size_faults(block)
         + _duplicate_faults(block["data"])
+        + _own_faults(block["data"])
         + _length_faults(block)
     )
     faults += _token_mean_faults(block["training"]["token_mean"]) + _model_faults(block["models"])
     faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
-    faults += _seed_faults(block)
+    faults += _seed_faults(block) + function_faults(block)
     if faults:
         raise ConfigError("\n".join(faults))
 
 
 def questions_of(problems: Mapping) -> int:
     """Number of problems of a data set's block."""
-    return next(problems[kind] for kind in TrainingProblems.one_of if kind in problems)["questions"]
+    return problems[source_of(problems)]["questions"]
+
+
+def source_of(problems: Mapping) -> str:
+    """Where a data set's block takes its problems from: one of TrainingProblems.one_of."""
+    return next(name for name in TrainingProblems.one_of if name in problems)
 
 
 def _engine_faults(rollouts: Mapping, hardware: Mapping) -> list[str]:
@@ -163,12 +170,32 @@ def _duplicate_faults(data: Mapping) -> list[str]:
     faults: list[str] = []
     known: dict[str, str] = {}
     for name, problems in {"train": data["train"], **data["benchmarks"]}.items():
-        kind = next(kind for kind in TrainingProblems.one_of if kind in problems)
-        key = problems["file"]["sha256"] if kind == "file" else json.dumps(problems[kind], sort_keys=True)
+        kind = source_of(problems)
+        keys = {"file": "sha256", "own": "path"}
+        key = problems[kind][keys[kind]] if kind in keys else json.dumps(problems[kind], sort_keys=True)
         other = known.setdefault(key, name)
         if other != name:
-            what = "is the same file as" if kind == "file" else "asks for the same generated problems as"
+            what = "is the same file as" if kind in keys else "asks for the same generated problems as"
             faults.append(f"data.benchmarks.{name} {what} {other}; remove one of them")
+    return faults
+
+
+def _own_faults(data: Mapping) -> list[str]:
+    """Problems of the user's that are not there, or in no format that is read."""
+    faults = []
+    sets = {"train": data["train"]} | {f"benchmarks.{name}": block for name, block in data["benchmarks"].items()}
+    for name, problems in sets.items():
+        if "own" not in problems:
+            continue
+        key, path = f"data.{name}.own.path", Path(problems["own"]["path"])
+        if not path.exists():
+            faults.append(f"{key}: {path} is not there (in {Path.cwd()}); correct the path")
+        elif (path / "dataset_dict.json").is_file():
+            faults.append(f"{key}: {path} holds several splits; name the folder of one, such as {path / 'train'}")
+        elif path.is_dir() and not (path / "state.json").is_file():
+            faults.append(f"{key}: {path} has no state.json; name a folder that `save_to_disk` wrote, or a file")
+        elif path.is_file() and path.suffix not in (".jsonl", ".csv", ".parquet"):
+            faults.append(f"{key}: {path} is none of .jsonl, .csv, .parquet; convert it, or rename it to what it is")
     return faults
 
 

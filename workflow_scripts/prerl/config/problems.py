@@ -1,4 +1,4 @@
-"""Block `data`: training problems and benchmarks, generated or from files that a checksum pins."""
+"""Block `data`: training problems and benchmarks, generated, from files that a checksum pins, or the user's own."""
 
 from __future__ import annotations
 
@@ -47,13 +47,34 @@ class ProblemFile:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """Which columns of a file of your own hold what; the others reach your reward function in `row`."""
+
+    problem: str = key("the text that becomes the prompt", TEXT)
+    answer: str = key("the right answer: text, or a whole number", TEXT)
+
+
+@dataclass(frozen=True)
+class OwnProblems:
+    """Problems of your own. An edit of the file remakes them and all after them."""
+
+    path: str = key("a .jsonl, .csv or .parquet file, or a folder that `save_to_disk` of `datasets` wrote", TEXT)
+    columns: Columns = key("where problem and answer stand")
+    questions: int = key("number of different problems in it, asserted", COUNT)
+    sha256: str | None = key(
+        "refuses any other content; data/{set}.json in the results names the one that was read", SHA256, optional=True
+    )
+
+
+@dataclass(frozen=True)
 class TrainingProblems:
     """The problems that are trained on: exactly one of the keys."""
 
-    one_of = ("generated", "sums", "file")
+    one_of = ("generated", "sums", "file", "own")
     generated: GeneratedProblems | None = key("chains made here", optional=True)
     sums: Sums | None = key("sums made here", optional=True)
     file: ProblemFile | None = key("downloaded", optional=True)
+    own: OwnProblems | None = key("read from your disk", optional=True)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from prerl.config.evaluation import (
     Validation,
     WarmupSweep,
 )
+from prerl.config.functions import RewardSettings, ThoughtSettings
 from prerl.config.hardware import RULES, Hardware, JobResources
 from prerl.config.key import NAME, NOT_NEGATIVE, TEXT, key
 from prerl.config.phases import Control, MethodEntry
@@ -38,6 +39,8 @@ class Scale:
     prompt: PromptSettings = key("how a problem becomes a prompt")
     data: DataSettings = key("problems")
     rollouts: RolloutSettings = key("sampling")
+    reward: RewardSettings = key("what an answer earns")
+    thoughts: ThoughtSettings = key("which thoughts are counted")
     training: TrainingSettings = key("the update and the length of a run")
     objective: ObjectiveSettings = key("the loss of each space")
     critic: CriticSettings = key("PPO's critic")
@@ -58,7 +61,12 @@ class Scale:
 class Config:
     """config.yaml; `scales` holds the files in scales/ and those of --configfile."""
 
-    scale: str = key("name of the scale to run; the only key that `--config` may set")
+    scale: str = key("name of the scale to run; `--config` may set it")
+    external: str | None = key(
+        "answers of others, for the target `compare_external`; `--config` may set it too, and no other key",
+        TEXT,
+        optional=True,
+    )
     methods: dict[str, MethodEntry] = key("name -> method, for all scales", names=NAME)
     common: Scale | None = key("what all scales share; any key of a scale", optional=True)
     scales: dict[str, Scale] = key("name -> scale", names=NAME)

@@ -58,7 +58,9 @@ def inherited_scales(scales: Mapping, common: Mapping) -> dict[str, dict]:
         merged = deep_merge(parent, changes)
         if isinstance(changes.get("methods"), Mapping):  # null leaves out the method, not the parent's change of it
             merged["methods"] = deep_merge(parent.get("methods", {}), changes["methods"], keep_nulls=True)
-        for path in ("models", "data.benchmarks", "ood.tasks"):
+        for path in ("models", "data.benchmarks", "ood.tasks", "data.train"):
+            merged = _without_null_blocks(merged, path)
+        for path in [f"data.benchmarks.{name}" for name in merged.get("data", {}).get("benchmarks", {})]:
             merged = _without_null_blocks(merged, path)
         return merged
 
@@ -119,6 +121,9 @@ def read_config(config: Mapping, root: Path = ROOT) -> dict:
         raise ConfigError(
             f"scale: {scale!r} is not one of {', '.join(config['scales'])}{nearest(scale, config['scales'])}"
         )
+    external = config.get("external")
+    if external is not None and not Path(external).is_file():
+        raise ConfigError(f"external: {external} is not there (in {Path.cwd()}); correct the path")
     block = dict(config["scales"][scale])
     block["methods"] = deep_merge(config["methods"], block.get("methods", {}))
     check_scale(block)

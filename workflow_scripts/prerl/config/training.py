@@ -76,6 +76,9 @@ class TrainingSettings(UpdateSettings):
 
     total_updates: int = key("updates of a whole run, all phases together", COUNT, source="348 = 6 epochs of 58 (A)")
     eos_in_mask: bool = key("whether the closing EOS of a finished answer is in the loss", source="true (A)")
+    tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = key(
+        "where the metrics also go, with each checkpoint; changing it reruns nothing; docs/extending.md"
+    )
     phase_switch: Literal["before_step", "after_step"] = key(
         "before_step: a warm-up of 20 does 19 updates, as the official `step < 20` with steps counted from 1; "
         "after_step: it does 20",

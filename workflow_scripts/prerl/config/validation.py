@@ -101,7 +101,8 @@ def _fault_of_value(error: jsonschema.ValidationError) -> str:
         return "empty; give at least one"
     if rule == "oneOf":
         names = ", ".join(option["required"][0] for option in wanted)
-        return f"holds {', '.join(value) or 'nothing'}; give exactly one of {names}"
+        null = ", and null for one that is inherited" if len(value) > 1 else ""
+        return f"holds {', '.join(value) or 'nothing'}; give exactly one of {names}{null}"
     return f"{written} is not allowed here"
 
 

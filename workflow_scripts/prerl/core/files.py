@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from glob import escape
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,6 +47,17 @@ def read_problems(path: Path) -> pa.Table:
         fault = f"lacks the columns {sorted(missing)}" if missing else "holds no problem"
         raise FileError(f"{path} {fault}: delete it and run the same command again, which prepares it again")
     return table
+
+
+def json_lines(path: Path, remedy: str) -> Iterator[tuple[str, Any]]:
+    """(place for messages, value) of each line of a file of JSON lines. Raises FileError with `remedy` on any other."""
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        where = f"{path}, line {number}"
+        try:
+            value = json.loads(line)
+        except ValueError as error:  # UnicodeDecodeError too
+            raise FileError(f"{where}: not JSON ({error}); {remedy}") from error
+        yield where, value
 
 
 def delete(path: Path) -> None:

@@ -23,7 +23,8 @@ SCRIPTS = Path(__file__).parents[2]
 KEY = "provenance"
 """Of a parquet file's schema metadata: its record, relative to results/{scale}."""
 DIRTY = "+dirty"
-FILES = (".parquet", ".json", ".csv", ".md", ".pdf", ".png")  # arguments that are hashed
+OPERATION = ("--engine-memory", "--tracker")  # options that change no result
+FILES = (".parquet", ".json", ".jsonl", ".csv", ".md", ".pdf", ".png")  # arguments that are hashed
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib", "torch", "transformers", "tokenizers", "accelerate", "vllm")
 GIB = 1 << 30
 
@@ -75,7 +76,14 @@ def _settings(arguments: list[str]) -> dict:
     """The value of each option that is a JSON object: what the job was configured with."""
     values = zip(arguments, arguments[1:], strict=False)
     given = {name: value for name, value in values if name.startswith("--") and value.startswith("{")}
-    return {name.removeprefix("--"): json.loads(value) for name, value in given.items() if name != "--engine-memory"}
+    return {name.removeprefix("--"): json.loads(value) for name, value in given.items() if name not in OPERATION}
+
+
+def _functions(settings: dict) -> list[str]:
+    """Files of the user's with the reward and the thought rule of this job (prerl.config.functions)."""
+    given = [block for option in settings.values() for block in (option, option.get("rules", {}))]
+    named = [block[name]["function"] for block in given for name in ("reward", "thoughts") if name in block]
+    return [function.rsplit(":", 1)[0] for function in named if ":" in function]
 
 
 def _packages() -> dict[str, str]:
@@ -118,11 +126,10 @@ def _run(start: float) -> dict:
 
 def record(path: Path, arguments: list[str], start: float) -> dict:
     """The record of this process, a job that read and wrote the files named in `arguments` since `start`."""
-    files = {
-        name: Path(name) for name in arguments if name.endswith((".parquet", ".json", ".csv", ".md", ".pdf", ".png"))
-    }
-    hashes = {name: (_hash_of_file(file), file.stat().st_mtime) for name, file in files.items() if file.is_file()}
     commit, settings, packages = os.environ.get("PRERL_COMMIT", "unknown"), _settings(arguments), _packages()
+    files = {name: Path(name) for name in arguments if name.endswith(FILES)}
+    files |= {name: Path(name) for name in _functions(settings)}
+    hashes = {name: (_hash_of_file(file), file.stat().st_mtime) for name, file in files.items() if file.is_file()}
     return {
         "rule": path.parent.name,
         "job": path.stem,

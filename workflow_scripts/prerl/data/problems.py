@@ -10,7 +10,6 @@ Formats:
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from prerl.core.errors import UserError
-from prerl.core.files import read_table
+from prerl.core.files import json_lines, read_table
 from prerl.rollouts.rewards import last_boxed
 
 COLUMNS = [pa.field(name, pa.string()) for name in ("id", "problem", "answer", "level", "source")]
@@ -84,14 +83,8 @@ def _rows(file: Path, kind: str) -> Iterator[tuple[str, dict]]:
     """(place for messages, row) of a parquet or JSON-lines file."""
     if kind == "verl":
         yield from ((f"{file}, row {number}", row) for number, row in enumerate(read_table(file).to_pylist()))
-        return
-    for number, line in enumerate(file.read_bytes().splitlines(), start=1):
-        where = f"{file}, line {number}"
-        try:
-            row = json.loads(line)
-        except ValueError as error:  # UnicodeDecodeError too
-            raise ProblemFileError(f"{where}: not JSON ({error}); {DAMAGED}") from error
-        yield where, row
+    else:
+        yield from json_lines(file, DAMAGED)
 
 
 def _field(row: dict, key: str, kind: type, where: str) -> Any:

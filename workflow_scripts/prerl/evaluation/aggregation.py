@@ -58,8 +58,10 @@ def read_evaluation(evaluation: dict, samples: int) -> pd.DataFrame:
     answers["right"] = answers["math_verify"] == "right"
     answers["unscorable"] = answers["math_verify"] == "unscorable"
     answers["differ"] = answers["hendrycks"] != answers["right"]  # an unscorable answer is not right
+    rewarded = {"reward": ("reward", "sum")} if "reward" in answers else {}  # of a reward other than Hendrycks equality
     questions = answers.groupby(KEY[:-1], as_index=False, sort=True).agg(
         n=("sample", "size"),
+        **rewarded,
         correct=("hendrycks", "sum"),
         correct_math_verify=("right", "sum"),
         unscorable=("unscorable", "sum"),
@@ -113,6 +115,8 @@ def _metric_columns(rows: pd.DataFrame, samples: int) -> dict[tuple[str, str], t
         columns[grader, f"avg@{samples}"] = (avg_at_k(n, correct), ones)
         for k in (2**power for power in range(samples.bit_length())):
             columns[grader, f"pass@{k}"] = (pass_at_k(n, correct, k), ones)
+    if "reward" in rows:
+        columns["reward", f"avg@{samples}"] = (rows["reward"].to_numpy(float) / n, ones)
     for name in ("reflections", "transitions"):
         columns["", f"{name}_per_answer"] = (rows[name].to_numpy(float), n)
         columns["", f"{name}_per_1k_tokens"] = (rows[name].to_numpy(float), tokens / 1000)

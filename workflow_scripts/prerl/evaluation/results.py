@@ -56,8 +56,11 @@ def contrast(contrasts: pd.DataFrame, method: str, reference: str, benchmark: st
 
 
 def accuracy(rows: pd.DataFrame, grader: str = "hendrycks") -> pd.Series:
-    """Accuracy by seed in [0, 1]: mean over answers per question, over questions, then unweighted over benchmarks."""
-    share = rows[GRADERS[grader]] / rows["n"]
+    """Accuracy by seed in [0, 1]: mean over answers per question, over questions, then unweighted over benchmarks.
+
+    grader: one of GRADERS, or "reward" for the mean training reward where it is another.
+    """
+    share = rows[GRADERS.get(grader, grader)] / rows["n"]
     by_benchmark = share.groupby([rows["seed"], rows["benchmark"]]).mean()
     return by_benchmark.groupby(level="seed").mean()
 

@@ -7,8 +7,12 @@ not. The packages' __init__.py hold only a docstring (tested), so they are left 
 from __future__ import annotations
 
 import ast
+import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+
+from prerl.config.functions import file_of
 
 SCRIPTS = Path(__file__).parents[2]
 
@@ -38,7 +42,12 @@ def imported_files(file: Path) -> frozenset[Path]:
     return frozenset(found)
 
 
-def code_files(script: str) -> list[str]:
-    """`workflow_scripts/{script}.py`, then its modules in alphabetical order, as paths from the project's root."""
-    files = [SCRIPTS / f"{script}.py", *sorted(imported_files(SCRIPTS / f"{script}.py"))]
-    return [file.relative_to(SCRIPTS.parent).as_posix() for file in files]
+def code_files(script: str, functions: Sequence[str] = ()) -> list[str]:
+    """`workflow_scripts/{script}.py`, then its modules in alphabetical order, as paths from the project's root.
+
+    functions: rewards and thought rules of the job (prerl.config.functions); their files and modules too.
+    """
+    scripts = [SCRIPTS / f"{script}.py"]
+    scripts += [located[0].absolute() for function in functions if (located := file_of(function, SCRIPTS))]
+    modules = {module for file in scripts for module in imported_files(file)}
+    return [os.path.relpath(file, SCRIPTS.parent) for file in [*scripts, *sorted(modules - {*scripts})]]

@@ -83,6 +83,8 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
         form["t, seeds (math-verify)"] = brackets("math_verify_t")
         form["graders differ (% of answers)"] = table["graders_differ"].map(number)
         form["unscorable (% of answers)"] = table["unscorable"].map(number)
+    if "reward" in table:
+        form["mean reward"], form["t, seeds (reward)"] = table["reward"].map(number), brackets("reward_t")
     for reference in references:
         if f"vs_{reference}" in table:
             name = label(settings, reference)

@@ -82,6 +82,16 @@ def count_thoughts(
     return ThoughtCounts(kinds.count("reflection"), kinds.count("transition"), kinds.count("execution"))
 
 
+def count_text(text: str) -> ThoughtCounts:
+    r"""The same of a response without ids: split at blank lines, whichever tokens they would have come in.
+
+    >>> count_text("3+4\n\nWait, 3+4=7\n\n\n\n7")
+    ThoughtCounts(reflections=1, transitions=0, executions=2)
+    """
+    kinds = [classify_thought(thought) for thought in text.split("\n\n") if thought.strip()]
+    return ThoughtCounts(kinds.count("reflection"), kinds.count("transition"), kinds.count("execution"))
+
+
 @dataclass(frozen=True)
 class ThoughtCounter:
     """The rule with one tokenizer; the table of ids that hold a blank line fills as ids are met."""
@@ -101,3 +111,7 @@ class ThoughtCounter:
     def count(self, token_ids: Sequence[int]) -> ThoughtCounts:
         """Counts of one response."""
         return count_thoughts(token_ids, self.decode, self.is_blank_line)
+
+    def count_all(self, token_ids: Sequence[Sequence[int]], texts: Sequence[str]) -> list[ThoughtCounts]:
+        """Counts of each response, by its ids; a rule of the user's reads `texts` (functions.py)."""
+        return [self.count(response) for response in token_ids]

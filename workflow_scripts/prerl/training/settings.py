@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import transformers
 
+from prerl.config.functions import RewardSettings, ThoughtSettings
 from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import EngineSettings, SamplingSettings
@@ -41,8 +42,8 @@ class TrainSettings:
 
     first_update, last_update: of the whole chain of phases, counted from 1. kept_updates: those whose checkpoint is an
     output; optimizer_updates: those of them that hold the AdamW moments. optimizer: `keep` or `fresh` moments at the
-    start. update: keys of block `training`. critic: of the estimator gae,
-    None with any other.
+    start. update: keys of block `training`. critic: of the estimator gae, None with any other. reward, thoughts: None
+    for the official reward and SEAL's rule.
     """
 
     seed: int
@@ -59,6 +60,8 @@ class TrainSettings:
     samples_per_prompt: int
     update: UpdateSettings
     validation: ValidationSettings
+    reward: RewardSettings | None = None
+    thoughts: ThoughtSettings | None = None
 
     def __post_init__(self) -> None:
         if (self.critic is None) is (self.objective.estimator == "gae"):

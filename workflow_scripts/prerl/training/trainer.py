@@ -26,12 +26,13 @@ from prerl.objectives import spaces
 from prerl.objectives.advantages import control_rewards, gae_advantages, outcome_advantages
 from prerl.objectives.objective import Objective
 from prerl.objectives.token_mean import loss_rows, row_weights
-from prerl.rollouts.graded import GradedRollouts, sample_and_grade, update_metrics
+from prerl.rollouts.graded import GradedRollouts, Rules, sample_and_grade, update_metrics
 from prerl.rollouts.interface import sample_seed
 from prerl.training.build import build_learner
 from prerl.training.critic import Critic
 from prerl.training.settings import TrainSettings
 from prerl.training.state import TrainingState
+from prerl.training.tracking import TrackerSettings, Tracking
 from prerl.training.updates import measure_spaces, policy_update
 
 NOTHING_TRAINED = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "tokens_trained": 0, "rows_trained": 0}
@@ -42,7 +43,14 @@ class Trainer:
     """One training job: a learner, its data and its state folder."""
 
     def __init__(
-        self, settings: TrainSettings, start: Path, train: Path, validation: list[Path], state: Path, code: list[Path]
+        self,
+        settings: TrainSettings,
+        start: Path,
+        train: Path,
+        validation: list[Path],
+        state: Path,
+        code: list[Path],
+        tracker: TrackerSettings | None = None,
     ) -> None:
         self.settings = settings
         self.accelerator = start_processes()
@@ -56,10 +64,12 @@ class Trainer:
         with self.accelerator.main_process_first():
             main = self.accelerator.is_main_process
             self.state = TrainingState(settings, state, start, train, validation, code, main)
+        self.tracking = Tracking(tracker, self.state) if tracker and self.accelerator.is_main_process else None
         self.update = self.state.update
         folder = self.state.start_folder(start)
         resumed = self.update >= settings.first_update
         self.learner = build_learner(settings, self.accelerator, folder, start.parent, resumed)
+        self.rules = Rules.of(settings.reward, settings.thoughts, self.learner.tokenizer)
 
     def run(self, output: Path, should_stop: Callable[[], bool] = lambda: False) -> bool:
         """Train to the last update, then publish metrics, validation and kept checkpoints under `output`.
@@ -82,14 +92,22 @@ class Trainer:
             if self.update in s.kept_updates or self.update % s.update.checkpoint_every == 0 or last or stop:
                 self.state.save(self.update, self.learner, self.accelerator)
                 self.accelerator.wait_for_everyone()
+                self._track(finish=stop)
             if main:
                 self.state.write_progress(self.update, metrics["reward_mean"])
             if stop:
                 return False
         if main:
+            self._track(finish=True)
             self.state.publish(output)
         self.accelerator.wait_for_everyone()
         return True
+
+    def _track(self, finish: bool) -> None:
+        if self.tracking is not None:
+            self.tracking.send(self.update)
+            if finish:
+                self.tracking.finish()
 
     def _on_any_rank(self, value: bool) -> bool:
         flag = torch.tensor(int(value), device=self.accelerator.device)
@@ -103,15 +121,19 @@ class Trainer:
         """One update of the policy; returns the row of metrics.parquet."""
         s = self.settings
         clock = Stopwatch()
-        questions, problems = self.batch(update)
-        prompts = encode_prompts(self.learner.tokenizer, problems["problem"], s.prompt)
+        problems = self.batch(update)
+        prompts = encode_prompts(self.learner.tokenizer, [row["problem"] for row in problems], s.prompt)
         graded = sample_and_grade(
             self.learner.sampler,
             self.learner.tokenizer,
             prompts,
-            problems["answer"],
-            [[sample_seed(s.seed, "train", update, q, i) for i in range(s.samples_per_prompt)] for q in questions],
+            problems,
+            [
+                [sample_seed(s.seed, "train", update, row["id"], i) for i in range(s.samples_per_prompt)]
+                for row in problems
+            ],
             s.sampling,
+            self.rules,
             self.accelerator,
             clock,
         )
@@ -189,18 +211,17 @@ class Trainer:
         weights_R = token_mean_weights(graded, responses, advantages, objective)
         return advantages, critic.update(contexts, responses, values, returns, weights_R)
 
-    def batch(self, update: int) -> tuple[list[str], dict[str, list[str]]]:
-        """Question ids and problems of an update: a seeded permutation an epoch, the incomplete last batch dropped."""
+    def batch(self, update: int) -> list[dict]:
+        """Problems of an update: a seeded permutation an epoch, the incomplete last batch dropped."""
         size = self.settings.update.prompts_per_update
         per_epoch = len(self.problems) // size
         epoch, index = divmod(update - 1, per_epoch)
         order = np.random.Generator(np.random.Philox(sample_seed(self.settings.seed, "order", epoch)))
         rows = order.permutation(len(self.problems))[index * size : (index + 1) * size]
-        chosen = self.problems.take(pa.array(rows)).to_pydict()
-        return chosen["id"], chosen
+        return self.problems.take(pa.array(rows)).to_pylist()
 
     def validate(self, update: int) -> list[dict]:
-        """Rows of validation.parquet: avg@n of each validation benchmark under the current policy, sampled together."""
+        """Rows of validation.parquet: mean reward, avg@n if it is 0 or 1, of each benchmark, sampled together."""
         s = self.settings
         samples = s.validation.samples_per_question
         problems = [(name, row) for name, table in self.validation.items() for row in table.to_pylist()]
@@ -208,12 +229,13 @@ class Trainer:
             self.learner.sampler,
             self.learner.tokenizer,
             encode_prompts(self.learner.tokenizer, [row["problem"] for _, row in problems], s.prompt),
-            [row["answer"] for _, row in problems],
+            [row for _, row in problems],
             [
                 [sample_seed(s.seed, "validation", name, update, row["id"], i) for i in range(samples)]
                 for name, row in problems
             ],
             s.validation.sampling,
+            self.rules,
             self.accelerator,
             Stopwatch(),
         )
