@@ -158,7 +158,7 @@ TABLE = [
      "data.benchmarks.twin asks for the same generated problems as chain3; remove one"),
     ("benchmark named train", "plan", benchmarks(train={"role": "ood", "generated": CHAIN}), "rename the benchmark"),
     ("benchmark of two kinds", "plan", benchmarks(chain3=AIME),
-     "chain3: holds role, generated, file; give exactly one of generated, file"),
+     "chain3: holds role, generated, file; give exactly one of generated, …, own, and null for one"),
     ("no benchmark in the mean", "plan", benchmarks(**{f"chain{n}": {"role": "ood"} for n in (3, 4, 6)}),
      "data.benchmarks: none has `role: main`, …give one that role"),
     ("longer than the corpus", "plan", benchmarks(chain9={"role": "ood", "generated": {**CHAIN, "operations": [9]}}),

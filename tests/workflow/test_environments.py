@@ -57,6 +57,7 @@ def test_every_rule_that_is_no_local_one_has_an_environment():
             "download_data",
             "download_ood",
             "prepare_data",
+            "prepare_own_data",
             "aggregate_scores",
             "aggregate_baselines",
             "aggregate_controls",

@@ -10,7 +10,8 @@ MIXED = "Mixed rules and functions in same snakefile."
 """A stage's rules and the functions that make their params stand in one file: apart, a reader would need two."""
 CONDA = "Specify a conda environment or container for each rule."
 IN_THE_DRIVER = {
-    "download_model", "download_data", "download_ood", "prepare_data",  # need the network, or little
+    "download_model", "download_data", "download_ood",  # need the network
+    "prepare_data", "prepare_own_data",  # need little
     "report", "budget", "preflight",  # run snakemake itself
 }  # fmt: skip
 """Local rules that run in the driver's environment (requirements.txt), which pins what they need."""
