@@ -45,7 +45,7 @@ def test_a_module_of_one_stage_is_in_the_code_of_that_stage_alone():
     }
     assert holders["training/trainer"] == {"train_policy"}
     assert holders["evaluation/gradient_alignment"] == {"measure_gradient_alignment"}
-    assert holders["evaluation/grading"] == {"grade_samples"}
+    assert holders["evaluation/grading"] == {"grade_samples", "compare_external"}
     assert holders["publishing/plotting"] == {script for script in JOBS if script.startswith("figure_")}
     assert "objectives/advantages" in modules("train_policy")
 
