@@ -329,10 +329,7 @@ rule compare_external:
         csv=f"{R}/external/{EXTERNAL}.csv",
         md=f"{R}/external/{EXTERNAL}.md",
     params:
-        settings=lambda wildcards: settings(
-            **json.loads(publish_settings(CORE)),
-            rules=SCALE["grading"] | functions("reward", "thoughts"),
-        ),
+        settings=publish_settings(CORE, rules=SCALE["grading"] | functions("reward", "thoughts")),
         runs=evaluated_runs,
         # another evaluation is another comparison
         times=lambda wildcards: [Path(path).stat().st_mtime for path in QUESTIONS if Path(path).is_file()],

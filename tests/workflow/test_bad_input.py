@@ -44,7 +44,7 @@ def paper(**change):
 
 TABLE = [
     # keys
-    ("unknown key", "plan", configured({"speed": 1}), "speed: unknown key; keys are scale, external, methods, common, scales"),
+    ("unknown key", "plan", configured({"speed": 1}), "speed: unknown key; keys are scale, external, methods, common"),
     ("misspelt key", "plan", in_scale(trainig={}), "scales.miniature.trainig: unknown key; …did you mean 'training'?"),
     ("key of another program", "plan", in_scale(training={"lr": 1.0}), "scales.miniature.training.lr: unknown key"),
     ("unknown key of a benchmark", "plan", benchmarks(chain3={"k": 3}), "data.benchmarks.chain3.k: unknown key"),
