@@ -29,6 +29,7 @@ NAMES = {
     "truncation_rate": "completions/clipped_ratio",
     "response_tokens_mean": "completions/mean_length",
     "tokens_sampled": "completions/tokens",
+    "prompt_tokens": "prompts/tokens",
     "reflections_per_answer": "completions/reflections",
     "transitions_per_answer": "completions/transitions",
     "entropy_nats": "entropy",
