@@ -28,8 +28,6 @@ from prerl.planning.host_memory import check_host_memory
 from prerl.planning.memory import cache_gib, check_memory
 from prerl.planning.schedule import PRIORITIES
 
-AGAINST = config.pop("against", None)  # of `verify`: the one key beside `scale` that a command may give
-
 try:
     refuse_duplicate_keys([*workflow.configfiles, *config_files()])
     SCALE = read_config(config)

@@ -219,9 +219,12 @@ rule collect_provenance:
         " --records {params.records} --summary {output} > {log} 2>&1"
 
 
+AGAINST = config.get("against")
+
+
 def verified(wildcards):
     """What `verify` reads, if the command names a reference."""
-    if AGAINST is None or not Path(AGAINST, "tables").is_dir():
+    if AGAINST is None or not Path(str(AGAINST), "tables").is_dir():
         raise WorkflowError(
             f"verify: against={AGAINST}: name a folder that has tables/, as in "
             "`snakemake --cores 2 verify --config against=results/reference/miniature`"

@@ -63,7 +63,12 @@ class Config:
 
     scale: str = key("name of the scale to run; `--config` may set it")
     external: str | None = key(
-        "answers of others, for the target `compare_external`; `--config` may set it too, and no other key",
+        "answers of others, for the target `compare_external`; `--config` may set it too",
+        TEXT,
+        optional=True,
+    )
+    against: str | None = key(
+        "folder of a reference, for the target `verify`; `--config` may set it too, and no other key",
         TEXT,
         optional=True,
     )

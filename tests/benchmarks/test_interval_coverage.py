@@ -1,0 +1,47 @@
+"""The table of coverages in docs/claims.md is what fewer draws give, and bears out what is said of the intervals there."""
+
+import math
+import re
+from collections.abc import Iterator
+
+import interval_coverage
+from harness import ROOT
+
+SECTION = "## Statistics of the second registration"
+LINE = re.compile(r"^\| (.+?) \| (\d+)(?:, then [\d.]+ on average)? \| (.+?) \| ([\d.]+) \| [\d.]+ \|$", re.M)
+
+
+def documented() -> dict[tuple[str, int, str], float]:
+    """(design, seeds, interval) -> coverage in %."""
+    text = (ROOT / "docs/claims.md").read_text(encoding="utf-8").split(SECTION)[1]
+    return {(design, int(seeds), name): float(share) for design, seeds, name, share in LINE.findall(text)}
+
+
+def simulated(many: int, few: int) -> Iterator[tuple[interval_coverage.Row, int]]:
+    """Every row of the benchmark and its number of draws."""
+    yield from ((row, many) for row in interval_coverage.over_seeds(many))
+    yield from ((row, few) for row in interval_coverage.other_questions(few))
+    yield from ((row, many) for row, _ in interval_coverage.sequential(many))
+
+
+def test_fewer_draws_give_the_documented_coverages():
+    table = documented()
+    found = {row[:3]: (interval_coverage.coverage(*row[3:]), draws) for row, draws in simulated(400, 60)}
+    assert found.keys() == table.keys() and len(found) > 60
+    for key, (share, draws) in found.items():
+        error = 100 * math.sqrt(max(table[key] * (100 - table[key]), 100.0) / 1e4 / draws)
+        assert abs(share - table[key]) < 4 * error, (key, share, table[key])
+
+
+def test_what_the_document_says_of_the_intervals():
+    table = documented()
+    registered = {key[:2]: share for key, share in table.items() if key[2] == "t over seeds (registered)"}
+    for (design, seeds), share in registered.items():
+        if design.startswith(("difference, normal", "ratio")):
+            assert 93 <= share <= 97, (design, seeds)
+        if design in ("difference, one seed in five fails", "30 + 30 + 40 questions that differ"):
+            assert share < 93, (design, seeds)
+    crossed = {key[:2]: share for key, share in table.items() if key[2] == "crossed t"}
+    assert min(crossed.values()) >= 93
+    stein = [share for key, share in table.items() if key[2] == "two stages (Stein)"]
+    assert stein and all(94 <= share <= 96 for share in stein)
