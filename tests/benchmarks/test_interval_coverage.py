@@ -1,4 +1,4 @@
-"""The table of coverages in docs/claims.md is what fewer draws give, and bears out what is said of the intervals there."""
+"""The table of coverages in docs/claims.md is what fewer draws give, and bears out what is said there."""
 
 import math
 import re
