@@ -6,7 +6,7 @@ from prerl.core.errors import run_main
 from prerl.publishing import tables
 from prerl.publishing.claims import Evidence
 from prerl.publishing.inputs import TABLE, read_job
-from prerl.publishing.tables import bracket
+from prerl.publishing.tables import bracket, number
 from prerl.publishing.verdicts import BESIDE, COLUMNS, ClaimRow, claim_rows
 
 NOTE = (
@@ -17,8 +17,9 @@ NOTE = (
 BESIDE_NOTE = (
     "Beside the verdict, deciding nothing, in the unit of `ours` (a factor for a ratio): the smallest effect that "
     "these seeds see with 80 % power if their spread is the true one; the seeds that would settle a `cannot tell` with "
-    "80 % power if the effect is as seen; intervals over other seeds and other questions: the hierarchical bootstrap, "
-    "too narrow with few seeds, and the crossed t. docs/claims.md has their simulated coverage."
+    "80 % power if the effect is as seen; intervals over other seeds and questions, by the hierarchical bootstrap "
+    "and by the crossed t, which holds its 95 % where the bootstrap does not; the median of the seeds with its order "
+    "statistics (five seeds: 93.75 %, eight: 92.97 %, whatever the distribution). docs/claims.md has the simulations."
 )
 
 
@@ -32,6 +33,8 @@ def reading_form(table: pd.DataFrame, rows: list[ClaimRow]) -> pd.DataFrame:
     for name in ("hierarchical", "crossed"):
         bounds = [bracket(*pair) for pair in table[[f"{name}_low", f"{name}_high"]].to_numpy()]
         form["hierarchical bootstrap" if name == "hierarchical" else "crossed t"] = bounds
+    median = table[["median", "median_low", "median_high"]].to_numpy()
+    form["median"] = [f"{number(value)} {bracket(low, high)}".strip() for value, low, high in median]
     return form
 
 

@@ -13,6 +13,7 @@ from prerl.core.statistics import (
     bootstrap_ratio,
     cluster_bootstrap_mean,
     log_count_ratio,
+    median_interval,
     paired_bootstrap_difference,
     pass_at_k,
     regularised_incomplete_beta,
@@ -254,3 +255,21 @@ def test_permuting_questions_and_their_strata_leaves_the_estimate():
     assert bootstrap_mean(
         np.array([v for v, _ in rows]), [s for _, s in rows], 10, 0.95, seed=0
     ).value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("number", "rank", "coverage"),
+    [(5, 1, 0.9375), (6, 1, 0.96875), (8, 2, 1 - 2 * 9 / 256), (20, 6, 1 - 2 * 21700 / 2**20)],
+)
+def test_the_medians_order_statistics_have_their_exact_coverage(number, rank, coverage):
+    interval = median_interval(list(range(number, 0, -1)), 0.95)
+    assert tuple(interval) == ((number + 1) / 2, rank, number + 1 - rank)
+    draws = np.random.default_rng(number).exponential(size=(4000, number))
+    held = [found.low <= math.log(2) <= found.high for found in (median_interval(row, 0.95) for row in draws)]
+    assert np.mean(held) == pytest.approx(coverage, abs=3.5 * math.sqrt(coverage * (1 - coverage) / 4000))
+
+
+def test_four_values_are_too_few_for_the_medians_interval():
+    interval = median_interval([1.0, 2.0, 3.0, 4.0], 0.95)
+    assert interval.value == 2.5 and math.isnan(interval.low) and math.isnan(interval.high)
+    assert all(math.isnan(bound) for bound in median_interval([], 0.95))

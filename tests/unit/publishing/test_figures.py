@@ -179,6 +179,7 @@ def test_claims_table_has_exactly_the_contracts_columns(study, tmp_path):
     table, reading = run("table_claims", study, tmp_path)
     header = "claim,paper_value,grade,ours,ci_low,ci_high,n,seeds,verdict,covers_paper"
     beside = "smallest_effect,seeds_to_settle,hierarchical_low,hierarchical_high,crossed_low,crossed_high"
+    beside += ",median,median_low,median_high"
     assert table.read_text(encoding="utf-8").splitlines()[0] == f"{header},{beside}"
     assert len(rows_of(table)) == 17
     text = reading.read_text(encoding="utf-8")

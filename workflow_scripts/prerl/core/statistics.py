@@ -211,6 +211,26 @@ def t_interval(differences: Sequence[float], confidence: float) -> Interval:
     return Interval(mean, mean - half, mean + half)
 
 
+def median_interval(values: Sequence[float], confidence: float) -> Interval:
+    """Median with the order statistics whose coverage is nearest to `confidence`, for any continuous distribution.
+
+    The r-th lowest to the r-th highest of n values hold the median with probability 1 − 2 P(Bin(n, 1/2) < r): 93.75 %
+    for all of five, 92.97 % for the second to the seventh of eight. NaN bounds below 90 % (four values or fewer).
+
+    >>> median_interval([5.0, 1.0, 2.0, 9.0, 3.0], 0.95)
+    Interval(value=3.0, low=1.0, high=9.0)
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    number = len(ordered)
+    beyond = np.cumsum([math.comb(number, below) for below in range(number // 2)]) / 2**number
+    coverages = 1 - 2 * beyond
+    value = float(np.median(ordered)) if number else math.nan
+    if not len(coverages) or coverages[0] < 0.9:
+        return Interval(value, math.nan, math.nan)
+    rank = int(np.argmin(abs(coverages - confidence)))
+    return Interval(value, float(ordered[rank]), float(ordered[-1 - rank]))
+
+
 def log_count_ratio(count: float, reference_count: float) -> float:
     """ln((count + 1/2) / (reference_count + 1/2)): finite at zero counts, antisymmetric, 0 for equal counts.
 

@@ -29,8 +29,9 @@ def hierarchical_bootstrap(
 ) -> Interval:
     """Percentile interval of resampled seeds and, crossed with them, resampled questions (Owen 2007: pigeonhole).
 
-    A resample draws seeds with replacement, and questions within strata, the same for all its seeds. With few seeds it
-    is too narrow (docs/claims.md): resampled means spread by √((S − 1)/S) too little, and no t makes up for it.
+    A resample draws seeds with replacement, and questions within strata, the same for all its seeds. Where seeds differ
+    few of them make it too narrow (resampled means spread by √((S − 1)/S) too little, and no t makes up for it); where
+    only answers vary it counts their noise twice and is too wide: docs/claims.md has the numbers.
     """
     parts = _by_stratum(np.asarray(values_SQ, dtype=float), strata)
     seeds = resample_counts(["seeds"] * len(values_SQ), resamples, seed)

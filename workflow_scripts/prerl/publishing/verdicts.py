@@ -11,7 +11,7 @@ import numpy as np
 
 from prerl.core.constants import BASE
 from prerl.core.power import MOST_SEEDS, POWER, seeds_to_see, smallest_effect
-from prerl.core.statistics import Interval, t_interval
+from prerl.core.statistics import Interval, median_interval, t_interval
 from prerl.core.two_level import crossed_interval, hierarchical_bootstrap
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import benchmarks_of, paired_question_bootstrap
@@ -22,8 +22,9 @@ NO_VERDICT = "none at this scale"
 CANNOT_TELL = "cannot tell"
 COLUMNS = ["claim", "paper_value", "grade", "ours", "ci_low", "ci_high", "n", "seeds", "verdict", "covers_paper"]
 BESIDE = ["smallest_effect", "seeds_to_settle", "hierarchical_low", "hierarchical_high", "crossed_low", "crossed_high"]
+BESIDE += ["median", "median_low", "median_high"]
 """Columns that decide nothing: what the seeds see with 80 % power, how many would settle a 'cannot tell' if the effect
-is as seen (docs/claims.md), both intervals over seeds and questions."""
+is as seen (docs/claims.md), both intervals over seeds and questions, the seeds' median with its order statistics."""
 
 
 def no_interval(low: float, high: float) -> bool:
@@ -93,6 +94,8 @@ def beside(scalar: Scalar, claim: Claim, found: str, settings: dict) -> dict:
     spread = float(values.std(ddof=1))
     smallest = smallest_effect(len(values), confidence) * spread
     cells["smallest_effect"] = math.exp(smallest) if claim.is_ratio else smallest
+    median = median_interval(values, confidence)
+    cells |= dict(zip(BESIDE[6:], map(math.exp, median) if claim.is_ratio else median, strict=True))
     if found == CANNOT_TELL:
         null = math.log(claim.null) if claim.is_ratio else claim.null
         cells["seeds_to_settle"] = (
@@ -105,7 +108,7 @@ def beside(scalar: Scalar, claim: Claim, found: str, settings: dict) -> dict:
             by_seed = difference.to_numpy().T
             _, *cells_h = hierarchical_bootstrap(by_seed, strata, **settings["bootstrap"])
             _, *cells_c = crossed_interval(by_seed, strata, confidence)
-            cells |= dict(zip(BESIDE[2:], cells_h + cells_c, strict=True))
+            cells |= dict(zip(BESIDE[2:6], cells_h + cells_c, strict=True))
     return cells
 
 
