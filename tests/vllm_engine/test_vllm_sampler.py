@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from safetensors.torch import save_file
-from vllm_models import CONTEXT, ENGINE, NEW_TOKENS, SAMPLES, SETTINGS, gaps, make_model, seeds_of
+from vllm_models import CONTEXT, ENGINE, FAMILIES, NEW_TOKENS, SAMPLES, SETTINGS, gaps, make_model, seeds_of
 
 from prerl.config.rollouts import SamplingSettings
 from prerl.data.miniature import save_model
@@ -38,9 +38,9 @@ def prompts():
     return [random_ids(generator, length) for length in (140, 17, 3, 40)]
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_log_probs_equal_the_trainers_before_and_after_each_of_three_syncs(tied, prompts, tmp_path):
-    model = make_model(tied)
+@pytest.mark.parametrize(("family", "tied"), [(None, True), (None, False), *FAMILIES.items()])
+def test_log_probs_equal_the_trainers_before_and_after_each_of_three_syncs(family, tied, prompts, tmp_path):
+    model = make_model(tied, family=family)
     sampler = make_sampler(model, tmp_path)
     assert gaps(model, sampler, prompts).max() <= 1e-4
     generator = torch.Generator().manual_seed(3)

@@ -6,7 +6,7 @@ from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.data.miniature import build_model
 from prerl.models.logprobs import response_logprobs
 from prerl.rollouts.interface import sample_seed
-from tiny import ARCHITECTURE, EOS, TOKENIZER
+from tiny import ARCHITECTURE, EOS, TOKENIZER, family_model
 
 NEW_TOKENS, CONTEXT, SAMPLES = 24, 256, 8
 
@@ -21,9 +21,16 @@ SETTINGS = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=NEW_TOKEN
 SHAPE = ARCHITECTURE | {"hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
-def make_model(tied=True, seed=1):
-    """Ends an answer within a few tokens or not at all, as in test_samplers."""
-    model = build_model(SHAPE | {"tie_word_embeddings": tied}, TOKENIZER, seed)
+FAMILIES = {"llama": False, "mistral": False, "gemma3_text": True, "phi3": False, "granite": True, "qwen2": True}
+"""Family -> whether embeddings are tied, as its published models have it."""
+
+
+def make_model(tied=True, seed=1, family=None):
+    """Ends an answer within a few tokens or not at all, as in test_samplers. family: another one than Qwen3."""
+    if family is None:
+        model = build_model(SHAPE | {"tie_word_embeddings": tied}, TOKENIZER, seed)
+    else:
+        model = family_model(family, seed, **SHAPE | {"tie_word_embeddings": tied})
     with torch.no_grad():
         model.lm_head.weight[EOS] *= 1.2
     return model

@@ -150,17 +150,12 @@ def test_end_tokens_are_eos_and_those_of_the_generation_config(tmp_path, named, 
     assert end_token_ids(tmp_path, words) == [151645, *others]
 
 
-def test_a_template_that_asks_for_the_date_gets_the_same_on_every_day(words, tmp_path):
+def test_a_template_that_asks_for_the_date_gets_the_same_on_every_day(words):
     words = copy.deepcopy(words)
-    words.chat_template = (
-        "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %} " + words.chat_template
-    )
-    words.save_pretrained(tmp_path)
-    for _ in range(2):  # also of a checkpoint that was saved with the loaded tokenizer
-        words = load_tokenizer(tmp_path)
-        text = chat_text(words, "3+4", prompt_settings(None, True, 64))
-        assert text == "26 Jul 2024 <|im_start|>user\n3+4<|im_end|>\n<|im_start|>assistant\n"
-        words.save_pretrained(tmp_path)
+    date = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %} "
+    words.chat_template = date + words.chat_template
+    text = chat_text(words, "3+4", prompt_settings(None, True, 64))
+    assert text == "26 Jul 2024 <|im_start|>user\n3+4<|im_end|>\n<|im_start|>assistant\n"
 
 
 @pytest.mark.parametrize("thinking", [True, False])

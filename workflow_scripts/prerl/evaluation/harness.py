@@ -23,6 +23,7 @@ import torch
 from prerl.core.constants import HARNESS_TOKENS
 from prerl.core.errors import UserError
 from prerl.core.files import sha256_of
+from prerl.models.prompts import DATE
 from prerl.rollouts.vllm_sampler import import_vllm
 
 SCHEMA = pa.schema(
@@ -112,6 +113,7 @@ def load_policy(folder: Path, run_seed: int, enable_thinking: bool, kv_cache_gib
         str(folder),
         max_model_len=min(positions, HARNESS_TOKENS),
         enable_thinking=enable_thinking,
+        chat_template_args=dict(DATE),
         think_end_token="</think>" if enable_thinking else None,  # only what follows is graded
         batch_size="auto",  # all requests at once; vLLM forms the batches
         dtype="bfloat16" if gpu else "float32",

@@ -17,8 +17,8 @@ AUTO = "auto"
 """As prompt.prefix_token: the first token of a prompt."""
 
 
-TODAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}"
-"""Before a chat template that asks for today's date, so that prompts do not change; the date is Llama 3's default."""
+DATE = {"strftime_now": lambda form: "26 Jul 2024"}
+"""What a chat template gets that asks for today's date, so that prompts do not change; the date is Llama 3's default."""
 
 
 class PromptError(UserError):
@@ -32,15 +32,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     if tokenizer.eos_token_id is None:
         raise PromptError(f"{folder}: the tokenizer has no EOS token; set `eos_token` in its tokenizer_config.json")
-    fix_date(tokenizer)
     return tokenizer
-
-
-def fix_date(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Let the chat template write one date instead of today's; nothing changes where it writes none."""
-    template = tokenizer.chat_template
-    if isinstance(template, str) and "strftime_now" in template and not template.startswith(TODAY):
-        tokenizer.chat_template = TODAY + template
 
 
 def end_token_ids(folder: Path, tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -71,7 +63,7 @@ def chat_text(
     if answer is not None:
         turns.append({"role": "assistant", "content": answer})
     return tokenizer.apply_chat_template(
-        turns, tokenize=False, add_generation_prompt=opened, enable_thinking=settings.enable_thinking
+        turns, tokenize=False, add_generation_prompt=opened, enable_thinking=settings.enable_thinking, **DATE
     )
 
 

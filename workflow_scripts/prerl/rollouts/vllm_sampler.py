@@ -62,6 +62,12 @@ def folder_weights(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
                 yield key, file.get_tensor(key)
 
 
+def _pack_head(model: torch.nn.Module) -> None:
+    """Let vLLM prepare the output layer anew; Gemma's is the embedding itself."""
+    head = model.lm_head if hasattr(model, "lm_head") else model.model.embed_tokens
+    head.quant_method.process_weights_after_loading(head)
+
+
 class VllmSampler:
     """One vLLM engine without tensor parallelism; see `prerl.rollouts.engines.build_sampler` for the arguments.
 
@@ -141,7 +147,7 @@ class VllmSampler:
         self._wake("weights")
         self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         # what vLLM derives from weights: the CPU build's packed head (stale where embeddings are tied), and the cache
-        self.engine.apply_model(lambda model: model.lm_head.quant_method.process_weights_after_loading(model.lm_head))
+        self.engine.apply_model(_pack_head)
         self.engine.reset_prefix_cache()
 
     def generate(self, prompts: list[list[int]], seeds: list[list[int]], settings: SamplingSettings) -> list[Rollout]:
