@@ -21,7 +21,8 @@ SETTINGS = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=NEW_TOKEN
 SHAPE = ARCHITECTURE | {"hidden_size": 64, "head_dim": 32, "num_attention_heads": 2, "num_key_value_heads": 1}
 
 
-FAMILIES = {"llama": False, "mistral": False, "gemma3_text": True, "phi3": False, "granite": True, "qwen2": True}
+FAMILIES = dict.fromkeys(("llama", "mistral", "olmo2", "phi", "phi3"), False)
+FAMILIES |= dict.fromkeys(("gemma", "gemma3_text", "granite", "qwen2", "smollm3"), True)
 """Family -> whether embeddings are tied, as its published models have it."""
 
 
@@ -30,7 +31,8 @@ def make_model(tied=True, seed=1, family=None):
     if family is None:
         model = build_model(SHAPE | {"tie_word_embeddings": tied}, TOKENIZER, seed)
     else:
-        model = family_model(family, seed, **SHAPE | {"tie_word_embeddings": tied})
+        windows = {"use_sliding_window": False} if family == "qwen2" else {}  # vLLM: in all of its layers or in none
+        model = family_model(family, seed, **SHAPE | {"tie_word_embeddings": tied} | windows)
     with torch.no_grad():
         model.lm_head.weight[EOS] *= 1.2
     return model

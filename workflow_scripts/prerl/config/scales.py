@@ -11,6 +11,7 @@ import yaml
 from prerl.config.checks import check_scale
 from prerl.config.errors import ConfigError, nearest
 from prerl.config.methods import resolve_methods
+from prerl.config.shapes import with_architecture
 from prerl.config.validation import schema_faults
 
 ROOT = Path(__file__).parents[3]
@@ -126,6 +127,7 @@ def read_config(config: Mapping, root: Path = ROOT) -> dict:
         raise ConfigError(f"external: {external} is not there (in {Path.cwd()}); correct the path")
     block = dict(config["scales"][scale])
     block["methods"] = deep_merge(config["methods"], block.get("methods", {}))
+    block["models"] = {name: with_architecture(name, model) for name, model in block["models"].items()}
     check_scale(block)
     resolve_methods(block)
     return block

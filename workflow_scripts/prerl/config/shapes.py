@@ -5,9 +5,14 @@ A multiply-add is two FLOPs. Only matrix products and attention are counted; nor
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from prerl.config.base_models import ModelShape
+from prerl.config.errors import ConfigError
+from prerl.config.key import select
 from prerl.core.errors import UserError
 
 MINIATURE_VOCABULARY = 31
@@ -211,8 +216,21 @@ def read_shape(config: Mapping) -> Shape:
     )
 
 
+def with_architecture(name: str, model: Mapping) -> dict:
+    """A model's block; `architecture` of a folder is, unless given, what its config.json says. Raises ConfigError."""
+    if "folder" not in model or "architecture" in model:
+        return dict(model)
+    file = Path(model["folder"]) / "config.json"
+    if not file.is_file():
+        raise ConfigError(
+            f"models.{name}.folder: {model['folder']} has no config.json; name a transformers folder, relative to "
+            f"{Path.cwd()}"
+        )
+    return {**model, "architecture": select(ModelShape, json.loads(file.read_bytes()))}
+
+
 def shape_of(model: Mapping) -> Shape:
-    """The shape of a model's block in config.yaml, `generated` or `hub`."""
+    """The shape of a model's block in config.yaml, its `architecture` or that of a `generated` one."""
     if "generated" in model:
         generated = {"model_type": "qwen3", "vocab_size": MINIATURE_VOCABULARY}
         return read_shape(model["generated"]["architecture"] | generated)

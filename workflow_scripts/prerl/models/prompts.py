@@ -18,7 +18,7 @@ AUTO = "auto"
 
 
 DATE = {"strftime_now": lambda form: "26 Jul 2024"}
-"""What a chat template gets that asks for today's date, so that prompts do not change; the date is Llama 3's default."""
+"""For chat templates that ask for today's date: prompts are the same on every day. This one is Llama 3's default."""
 
 
 class PromptError(UserError):
