@@ -1,8 +1,8 @@
 """The metric `code_eval` that lm-evaluation-harness uses for HumanEval, with each program in a sandbox.
 
 Same interface and meaning as Hugging Face's metric of that name (a candidate passes if it and its test run to the end),
-which needs the network, is not pinned with its library and warns that it is not a sandbox. As there, nothing runs
-unless HF_ALLOW_CODE_EVAL is 1.
+which needs the network, is not pinned with its library and warns that it is not a sandbox. Here the test, in a process
+of its own, calls the candidate's functions with plain data. As there, nothing runs unless HF_ALLOW_CODE_EVAL is 1.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CodeEval(evaluate.Metric):
                 "generated code is not run: set ood.run_generated_code: true in config.yaml, which allows it"
             )
         outcomes = {
-            index: [run_program(f"{candidate}\n{test}", LIMITS) for candidate in candidates]
+            index: [run_program(candidate, test, LIMITS) for candidate in candidates]
             for index, (candidates, test) in enumerate(zip(predictions, references, strict=True))
         }
         self._say(outcomes[0][0].closed)
