@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
-from prerl.config.checks import questions_of, source_of
+from prerl.config.checks import check_mirror, questions_of, source_of
 from prerl.config.errors import ConfigError
 from prerl.config.functions import BOXED, SEAL
 from prerl.config.hardware import gpus_of
@@ -36,6 +36,8 @@ try:
     SCALE = choose_gpus(SCALE, METHODS)
     check_memory(SCALE, METHODS)
     check_host_memory(SCALE, METHODS)
+    if workflow.is_main_process:  # jobs fetch nothing
+        check_mirror(SCALE, Path("results") / config["scale"])
 except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
 

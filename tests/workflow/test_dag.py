@@ -144,6 +144,15 @@ def test_an_unknown_scale_is_refused(checkout):
     )
 
 
+def test_a_mirror_that_does_not_exist_is_refused(checkout, tmp_path):
+    changes = tmp_path / "changes.yaml"
+    changes.write_text("{scale: paper, scales: {paper: {data: {mirror: nowhere}}}}")
+    result = snakemake(checkout, "-n", "--configfile", str(changes))
+    assert result.returncode == 1
+    assert "data.mirror: nowhere is not a folder (in " in result.stdout
+    assert "and train, math500, amc23, aime24, aime25, minerva, olympiadbench must still be fetched" in result.stdout
+
+
 def test_a_scale_without_baselines_says_so(checkout):
     result = snakemake(checkout, "-n", "baselines", "--config", "scale=pilot")
     assert result.returncode == 1

@@ -4,6 +4,8 @@ import copy
 
 import pytest
 
+from prerl.config.checks import check_mirror
+from prerl.config.errors import ConfigError
 from prerl.config.methods import PhaseSettings, resolve_methods, scheduled_updates, warmup_values
 from prerl.config.scales import deep_merge, read_config, read_files
 
@@ -90,6 +92,32 @@ def test_an_estimator_brings_its_own_settings_and_no_others():
 @pytest.mark.parametrize("mirror", [None, "../shared/data", "/data", "http://127.0.0.1:8000", "https://host/data/"])
 def test_a_mirror_is_a_folder_or_an_address(mirror):
     assert block_of("paper", {"scales": {"paper": {"data": {"mirror": mirror}}}})["data"]["mirror"] == mirror
+
+
+def test_a_mirror_that_does_not_exist_is_refused_while_a_file_is_missing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    block = block_of("paper", {"scales": {"paper": {"data": {"mirror": "mirors"}}}})
+    results = tmp_path / "results/paper"
+    sets = ["train", *block["data"]["benchmarks"]]
+    (results / "data").mkdir(parents=True)
+    (results / "downloads").mkdir()
+    for name in sets[:-2]:
+        (results / f"data/{name}.parquet").touch()
+    (results / f"downloads/{sets[-2]}").touch()
+    with pytest.raises(ConfigError) as caught:
+        check_mirror(block, results)
+    assert str(caught.value) == (
+        f"data.mirror: mirors is not a folder (in {tmp_path}), and {sets[-1]} must still be fetched; correct it, or "
+        "set it to null for the public addresses"
+    )
+    (tmp_path / "mirors").mkdir()
+    check_mirror(block, results)
+    (tmp_path / "mirors").rmdir()
+    (results / f"downloads/{sets[-1]}").touch()  # a mirror that has served its purpose
+    check_mirror(block, results)
+    check_mirror(block_of("miniature", in_scale(data={"mirror": "mirors"})), results)  # nothing to fetch
+    for mirror in (None, "https://host/data"):
+        check_mirror(block_of("paper", {"scales": {"paper": {"data": {"mirror": mirror}}}}), tmp_path)
 
 
 def test_null_leaves_out_what_is_inherited():

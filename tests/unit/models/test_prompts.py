@@ -7,7 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from prerl.config.checks import _prompt_faults
 from prerl.config.prompt import PromptSettings
+from prerl.config.scales import read_config, read_files
 from prerl.data.miniature import build_tokenizer
 from prerl.models.base_model import check_base_model
 from prerl.models.prompts import (
@@ -179,6 +181,19 @@ def test_the_miniatures_template(words, thinking):
     ]
     expected += [] if thinking else ["<think>", "\n\n", "</think>", "\n\n"]
     assert words.convert_ids_to_tokens(ids) == expected
+
+
+@pytest.mark.parametrize(("thinking", "system"), [(True, None), (False, None), (False, "2"), (False, "")])
+def test_the_least_prompt_of_the_configurations_check_is_the_miniatures(words, thinking, system):
+    """The smallest limit that is accepted at every start, without a tokenizer, is the shortest prompt's length."""
+    block = read_config(read_files() | {"scale": "miniature"})
+    block["prompt"] |= {"enable_thinking": thinking, "system": system}
+    block["data"]["benchmarks"] = {"chain4": block["data"]["benchmarks"]["chain4"]}  # problems as 1+2+3+4+5
+    block["data"]["train"] = block["data"]["benchmarks"]["chain4"]
+    (ids,) = encode_prompts(words, ["1+2+3+4+5"], prompt_settings(system, thinking, 64))
+    assert _prompt_faults(block | {"prompt": block["prompt"] | {"max_prompt_tokens": len(ids)}}) == []
+    (fault, _) = _prompt_faults(block | {"prompt": block["prompt"] | {"max_prompt_tokens": len(ids) - 1}})
+    assert f"is below every prompt of train: {len(ids)} tokens or more" in fault
 
 
 def test_the_miniatures_template_has_a_system_turn_where_asked(words):

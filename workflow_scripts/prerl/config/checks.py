@@ -40,6 +40,7 @@ def check_scale(block: Mapping) -> None:
         + _duplicate_faults(block["data"])
         + _own_faults(block["data"])
         + _length_faults(block)
+        + _prompt_faults(block)
     )
     faults += _token_mean_faults(block["training"]["token_mean"]) + _model_faults(block["models"])
     faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
@@ -211,6 +212,48 @@ def _length_faults(block: Mapping) -> list[str]:
                     f"models.{name}.generated.architecture.max_position_embeddings: {held}; lower one or raise that"
                 )
     return faults
+
+
+def _prompt_faults(block: Mapping) -> list[str]:
+    """A prompt limit that would cut every prompt of a set.
+
+    By the least tokens that it can have: one for each word, and with the tokenizer of generated models
+    (prerl.data.miniature) one for each digit, operator and part of the chat template.
+    """
+    system, limit = block["prompt"]["system"], block["prompt"]["max_prompt_tokens"]
+    fixed = len(system.split()) if system else 0
+    if all("generated" in model for model in block["models"].values()):
+        fixed = 8 + (0 if block["prompt"]["enable_thinking"] else 4) + (0 if system is None else 5 + bool(system))
+    faults = []
+    for name, problems in {"train": block["data"]["train"], **block["data"]["benchmarks"]}.items():
+        operations = problems["generated"]["operations"] if "generated" in problems else [0]
+        least, most = (fixed + 2 * count + 1 for count in (min(operations), max(operations)))
+        if limit < least:
+            enough = f"to {most}" if system is None and "generated" in problems else f"well above {least}"
+            faults.append(
+                f"prompt.max_prompt_tokens: {limit} is below every prompt of {name}: {least} tokens or more, "
+                f"{fixed} of them system message and chat template; raise it {enough}"
+            )
+    return faults
+
+
+def check_mirror(block: Mapping, results: Path) -> None:
+    """Raise ConfigError if data.mirror is a folder that does not exist, and a file is still to be fetched."""
+    mirror = block["data"]["mirror"]
+    if mirror is None or "://" in mirror or Path(mirror).is_dir():
+        return
+    sets = {"train": block["data"]["train"], **block["data"]["benchmarks"]}
+    missing = [
+        name
+        for name, problems in sets.items()
+        if "file" in problems
+        and not any((results / made).exists() for made in (f"data/{name}.parquet", f"downloads/{name}"))
+    ]
+    if missing:
+        raise ConfigError(
+            f"data.mirror: {mirror} is not a folder (in {Path.cwd()}), and {', '.join(missing)} must still be fetched; "
+            "correct it, or set it to null for the public addresses"
+        )
 
 
 def _corpus_faults(block: Mapping) -> list[str]:
