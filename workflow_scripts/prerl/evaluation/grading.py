@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import lru_cache, partial
 
 from prerl.core.killable import MEMORY_LIMIT_BYTES, START_LIMIT_S, Failed, NotStarted, Pool
+from prerl.evaluation.notation import as_latex, plain_as_latex, same_time
 
 RIGHT, WRONG, UNSCORABLE = "right", "wrong", "unscorable"
 _SHOWN_CHARACTERS = 100  # of an unscorable answer, in the log
@@ -92,15 +93,29 @@ def verify_boxed(boxed: str, truth: str, unit: str | None = None, tolerance: flo
     >>> [verify_boxed(boxed, "4.2", "%", 0.1) for boxed in ("4.3", r"4.1\%", "4.31")]
     ['right', 'right', 'wrong']
     """
+    sides = as_latex(boxed), as_latex(truth)
+    verdict = _verdict(*sides, unit, tolerance)
+    plain = plain_as_latex(boxed), plain_as_latex(truth)
+    return verdict if verdict == RIGHT or plain == sides else _verdict(*plain, unit, tolerance)
+
+
+def _verdict(boxed: str, truth: str, unit: str | None, tolerance: float | None) -> str:
+    """`verify_boxed` for boxes that math-verify can read."""
     from math_verify import verify
     from sympy import Expr, N
 
+    from prerl.evaluation.exact import exact_numbers
+
+    if (same := same_time(boxed, truth)) is not None:
+        return RIGHT if same else WRONG
     if unit is not None:
         boxed, truth = _without_unit(boxed, unit), _without_unit(truth, unit)
     gold, target = _parsed(truth, unit is None), _parsed(boxed, unit is None)
     if not gold:
         return UNSCORABLE
-    if verify(gold, target, timeout_seconds=None, raise_on_error=True):
+    with exact_numbers():
+        equal = verify(gold, target, timeout_seconds=None, raise_on_error=True)
+    if equal:
         written, distinct = _elements(gold)
         return WRONG if distinct < written != _elements(target)[0] else RIGHT
     if tolerance is None or not target or not all(isinstance(side[0], Expr) for side in (gold, target)):
@@ -111,7 +126,7 @@ def verify_boxed(boxed: str, truth: str, unit: str | None = None, tolerance: flo
 
 def _load(grade: Callable[..., str]) -> Callable[..., str]:
     """In a worker: `grade` once math-verify is there; from then on the worker prints nothing."""
-    importlib.import_module("math_verify")
+    importlib.import_module("prerl.evaluation.exact")  # math-verify and SymPy
     logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its time limits are off
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, sys.stdout.fileno())
