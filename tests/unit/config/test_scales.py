@@ -81,11 +81,11 @@ def test_an_estimator_brings_its_own_settings_and_no_others():
     changed = {"scales": {"paper": {"objective": {"gamma": 0.99, "lam": 0.95}}}}
     phases = {name: method.phases[0].settings for name, method in resolve_methods(block_of("paper", changed)).items()}
     rl = ("posttrain", "all", 1.0, False, True, "fresh")
-    assert phases["ppo"] == PhaseSettings(*rl, "gae", 1.0, 0.99, 0.95)
-    assert phases["reinforce_pp"] == PhaseSettings(*rl, "reinforce_plus_plus", 1.0, 0.99, 1.0)
-    assert phases["rloo"] == PhaseSettings(*rl, "rloo")
-    assert phases["w_reinforce"] == PhaseSettings(*rl, "psr_nsr", 0.1)
-    assert phases["nsr_decomposed"] == PhaseSettings(*rl, "psr_nsr", 0)
+    assert phases["ppo"] == PhaseSettings(*rl, estimator="gae", gamma=0.99, lam=0.95)
+    assert phases["reinforce_pp"] == PhaseSettings(*rl, estimator="reinforce_plus_plus", gamma=0.99)
+    assert phases["rloo"] == PhaseSettings(*rl, estimator="rloo")
+    assert phases["w_reinforce"] == PhaseSettings(*rl, estimator="psr_nsr", positive_advantage_weight=0.1)
+    assert phases["nsr_decomposed"] == PhaseSettings(*rl, estimator="psr_nsr", positive_advantage_weight=0)
     assert phases["grpo"] == PhaseSettings("posttrain", "all", 1.0, True, True, "fresh")
 
 

@@ -63,9 +63,11 @@ def test_what_cannot_be_asked_is_refused(request_, message):
         more_seeds.choose(evidence(**request_))
 
 
-def test_one_first_seed_is_too_few():
+def test_one_first_seed_and_equal_seeds_show_no_spread():
     with pytest.raises(UserError, match="at least two seeds"):
         more_seeds.choose(evidence(seeds=[11]))
+    with pytest.raises(UserError, match=r"psr_degrades is equal in all of the seeds \[11, 12, 13, 14, 15\]"):
+        more_seeds.choose(evidence(claim="psr_degrades"))
 
 
 def test_the_interval_of_all_seeds_has_the_spread_of_the_first(monkeypatch):

@@ -52,6 +52,10 @@ def choose(evidence: Evidence) -> dict:
     if len(first) < 2:
         raise UserError(f"seeds: {first}: the first stage needs at least two seeds to see a spread; give two or more")
     values = claim.measure(evidence).values.reindex(first).to_numpy()
+    if np.ptp(values) == 0:
+        raise UserError(
+            f"{claim.name} is equal in all of the seeds {first}, which shows no spread to plan by: give more"
+        )
     needed = two_stage_seeds(values, half, settings["confidence"])
     further = min(needed, max(request["most_seeds"], len(first))) - len(first)
     seeds = first + [request["next_seed"] + number for number in range(further)]
