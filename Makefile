@@ -1,27 +1,31 @@
 # `make` alone lists what there is. Each target installs the environment that it needs first, from exact pins.
 PYTHON ?= python3.11
 CORES ?= 2
+SCALE ?= miniature
 VENV := .venv
 # jobs find `python` and `snakemake` of the environment on their path; no thread pool beside Snakemake's own jobs
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export OMP_NUM_THREADS := 1
 
-.PHONY: help quick miniature baselines smoke test test-fast test-vllm test-slurm test-all lint reference bench bench-gpu
+.PHONY: help watch reference-page test-browser quick miniature baselines smoke test test-fast test-vllm test-slurm test-all lint reference bench bench-gpu
 .DEFAULT_GOAL := help
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' Makefile | expand -t 14
 
-quick: $(VENV)/installed  ## a first look in minutes, no verdicts: results/quick/report.html
+quick: $(VENV)/installed  ## a first look in minutes, no verdicts: results/quick/index.html
 	python workflow_scripts/show_progress.py --scale quick --cores $(CORES)
 
-miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/report.html
+miniature: $(VENV)/installed  ## the whole paper on two CPU cores: results/miniature/index.html
 	python workflow_scripts/show_progress.py --scale miniature --cores $(CORES)
+
+watch: $(VENV)/installed  ## a local page that follows a run: make watch SCALE=quick
+	python workflow_scripts/watch.py --scale $(SCALE)
 
 baselines: $(VENV)/installed  ## the miniature's PPO, RLOO, … : results/miniature/tables/table_baselines.md
 	python workflow_scripts/show_progress.py --scale miniature --cores $(CORES) --target baselines
 
-smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: results/smoke/report.html
+smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: results/smoke/index.html
 	python workflow_scripts/show_progress.py --scale smoke --cores $(CORES)
 
 # with the system's programs and those of .venv alone, so that nothing else which a machine has hides what is missing
@@ -38,15 +42,21 @@ test-vllm: $(VENV)/installed .venv-vllm/installed  ## the vLLM engine on the CPU
 	python -m pytest -q tests/workflow/test_harness_pins.py tests/workflow/test_ood_rule.py
 	python -m pytest -q tests/workflow/test_real_text.py -k vllm
 
+test-browser: $(VENV)/installed .venv-browser/installed  ## the page in Debian's Chromium
+	.venv-browser/bin/python -m pytest -q tests/browser
+
 test-slurm: $(VENV)/installed .venv-slurm/installed  ## on a SLURM cluster that it starts and stops; as root, on Debian
 	python -m pytest -q -o tmp_path_retention_policy=failed tests/slurm
 
-test-all: test test-vllm test-slurm  ## all of them
+test-all: test test-vllm test-browser test-slurm  ## all of them
 
 lint: $(VENV)/installed  ## style, format, types
 	ruff check .
 	ruff format --check .
 	mypy
+
+reference-page: $(VENV)/installed  ## results/reference/miniature/index.html, from the files beside it
+	python workflow_scripts/page.py --results results/reference/miniature
 
 reference: $(VENV)/installed  ## docs/config.md and config.schema.json, from the settings classes
 	cd workflow_scripts && python -m prerl.config.reference > ../docs/config.md

@@ -39,7 +39,7 @@ include: "rules/preview.smk"
 rule all:
     default_target: True
     input:
-        expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["pdf", "png"]),
+        expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["pdf", "png", "csv"]),
         expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
         f"{R}/report.html",
         f"{R}/provenance.json",

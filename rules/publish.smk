@@ -1,8 +1,15 @@
 # Needs: questions, scores, contrasts and curves of each model, alignment of each base.
-# Makes: results/{scale}/figures/{target}.pdf|.png, tables/{target}.csv|.md and report.html, and on request the table of
-# answers of others, external/{file}.csv|.md. Each target is a rule
-# without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script and a caption.
+# Makes: results/{scale}/figures/{target}.pdf|.png|.csv|.json, tables/{target}.csv|.md, the page (index.html, page/,
+# paper_vs_ours.md) and report.html, and on request the table of answers of others, external/{file}.csv|.md. Each target
+# is a rule without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script
+# and a caption.
+from types import SimpleNamespace
+
+from prerl.publishing.labels import label
+
+
 localrules:
+    page,
     report,
     collect_provenance,
     verify,
@@ -134,6 +141,9 @@ TABLES = {
 }
 
 
+STYLE = ["workflow_scripts/prerl/publishing/figures.mplstyle"]  # how figures look
+
+
 def tables_of(aggregate, *names):
     """The tables that a rule of AGGREGATES makes, of each model."""
     folder = AGGREGATES[aggregate][0]
@@ -157,7 +167,10 @@ METHODS_OF = {  # target -> what its settings tell of; the others: CORE
 
 def published(target):
     """Files of a target by suffix; the report shows the one that a browser can."""
-    folder, suffixes, shown = ("figures", "pdf png", "png") if target.startswith("figure") else ("tables", "csv md", "csv")
+    if target.startswith("figure"):
+        folder, suffixes, shown = "figures", "pdf png csv json", "png"
+    else:
+        folder, suffixes, shown = "tables", "csv md", "csv"
     files = {suffix: f"{R}/{folder}/{target}.{suffix}" for suffix in suffixes.split()}
     caption = f"captions/{target}.rst"
     return files | {shown: report(files[shown], caption=caption, category=folder.capitalize())}
@@ -177,7 +190,7 @@ for target, inputs in {**FIGURES, **TABLES, **ON_REQUEST}.items():
         name:
             target
         input:
-            code=code("table_main" if target in BASELINE_TABLES else target),
+            code=code("table_main" if target in BASELINE_TABLES else target) + (STYLE if target.startswith("figure") else []),
             **inputs,
         output:
             **published(target),
@@ -245,6 +258,101 @@ rule verify:
     shell:
         "python workflow_scripts/verify.py --results {params.results} --against {params.against:q}"
         " --confidence {params.confidence}"
+
+
+ALIGNMENT_SHOWN = ("rollouts", "alignment", "tokens")  # its answers have log P(y) beside log P(y|x)
+SHOWN_SEEDS = SCALE["seeds"][: SCALE["page"]["seeds"]]
+TEMPLATES = sorted(str(file) for file in Path("workflow_scripts/prerl/publishing/template").iterdir())
+
+
+def of_shown_runs(methods, name):
+    """Files {name}.parquet of these methods and the seeds on the page, with the wildcard {model} left open."""
+    return [run[name] for run in each_run(methods, name) if run["seed"] in SHOWN_SEEDS]
+
+
+def browse_settings(wildcards):
+    """The runs whose answers the page holds, with their files."""
+
+    def of_model(run):
+        return {key: value.format(**wildcards) if isinstance(value, str) else value for key, value in run.items()}
+
+    look = json.loads(publish_settings(CORE))
+    runs = [of_model(run) for run in each_run([BASE, *CORE], "samples", "grades") if run["seed"] in SHOWN_SEEDS]
+    return settings(
+        model=wildcards.model,
+        answers=SCALE["page"]["answers_per_question"],
+        runs=[
+            run
+            | {
+                "label": label(look, run["method"]),
+                "updates": evaluated_updates(run["method"]),
+                "main": run["method"] in (BASE, "nsr_prerl", "grpo", "dsrl"),
+            }
+            for run in runs
+        ],
+        alignment=[
+            run | {name: f"{ALIGNMENT_FOLDER}/{name}.parquet".format(**run) for name in ALIGNMENT_SHOWN}
+            for run in ALIGNMENT_RUNS
+            if run["model"] == wildcards.model and run["seed"] in SHOWN_SEEDS
+        ],
+    )
+
+
+rule browse_rollouts:
+    input:
+        code=code("browse_rollouts"),
+        samples=of_shown_runs([BASE, *CORE], "samples"),
+        grades=of_shown_runs([BASE, *CORE], "grades"),
+        alignment=[
+            f"{ALIGNMENT_FOLDER.replace('{seed}', str(seed)).replace('{benchmark}', benchmark)}/{name}.parquet"
+            for seed in SHOWN_SEEDS
+            for benchmark in ALIGNED
+            for name in ALIGNMENT_SHOWN
+        ],
+        policy=lambda wildcards: base_manifest(SimpleNamespace(model=wildcards.model, seed=SHOWN_SEEDS[0])),
+        questions=problems_of(BENCHMARKS),
+    output:
+        directory(f"{R}/page/rollouts/{{model}}"),
+    params:
+        settings=browse_settings,
+    log:
+        f"{R}/logs/browse_rollouts/{{model}}.log",
+    benchmark:
+        f"{R}/benchmarks/browse_rollouts/{{model}}.tsv"
+    conda:
+        "../envs/evaluate.yaml"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
+        " --questions {input.questions} --output {output} > {log} 2>&1"
+
+
+rule page:
+    input:
+        code=code("page") + TEMPLATES,
+        figures=expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["png", "csv", "json"]),
+        tables=expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
+        curves=CURVES,
+        rollouts=expand(f"{R}/page/rollouts/{{model}}", model=SCALE["models"]),
+        captions=expand("rules/captions/{target}.rst", target=[*FIGURES, *TABLES]),
+        provenance=f"{R}/provenance.json",
+        docs=["docs/claims.md", "docs/paper_map.md"],
+    output:
+        page=f"{R}/index.html",
+        claims=f"{R}/paper_vs_ours.md",
+        facts=f"{R}/page/page.json",
+        training=directory(f"{R}/page/training"),
+    params:
+        settings=publish_settings(CORE),
+        block=lambda wildcards, output: settings(**SCALE),  # from `output`: not compared, so that it reruns nothing
+        study=STUDY,
+        results=R,
+    log:
+        f"{R}/logs/page/all.log",
+    benchmark:
+        f"{R}/benchmarks/page/all.tsv"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --results {params.results} --settings {params.settings:q}"
+        " --block {params.block:q} --study {params.study:q} --curves {input.curves} > {log} 2>&1"
 
 
 rule report:

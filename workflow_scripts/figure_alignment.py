@@ -1,5 +1,7 @@
 """Figure: how well ∇log P(y|x) and ∇log P(y) of the base model align, and how well with another context than x."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -12,6 +14,7 @@ from prerl.publishing import paper, plotting
 from prerl.publishing.alignment import ALL, NAMES, ROLLOUT, excess, of_first_benchmark, over_questions, per_rollout
 from prerl.publishing.inputs import FIGURE, read_job
 from prerl.publishing.labels import BLACK, BLUE, GREY, ORANGE, VERMILLION
+from prerl.publishing.noted import note
 
 OUTCOMES = {
     "right": (True, {"color": BLUE, "linestyle": "-", "marker": "o"}),
@@ -25,6 +28,15 @@ STYLES = {
 }
 PAPER_INNER = f"paper ({paper.GRADE}): {paper.INNER_MEAN:+.2f}, {paper.NEGATIVE_PERCENT} % negative"
 SEEN = (0.005, 0.995)  # quantiles between which a histogram is drawn; the rest is counted in its outermost bars
+
+
+PANELS = [
+    ["cosine", "cosine"],
+    ["compared", "groups"],
+    ["inner", "outcome"],
+    ["tokens", "entropy"],
+    ["position", "agreement"],
+]
 
 
 def units(rows: pd.DataFrame) -> pd.Series:
@@ -50,15 +62,9 @@ def entropy_bins(rows: pd.DataFrame) -> pd.Series:
     return rows.groupby(bins)["entropy_yx"].transform("mean")
 
 
-def outline(axes: Axes, data: pd.Series, edges: np.ndarray, style: dict, label: str) -> None:
-    """Outline of one histogram in % of its rollouts, with a line as its legend entry; outliers in the outer bars."""
-    color, linestyle = style["color"], style["linestyle"]
-    shares = np.full(len(data), 100 / len(data))
-    axes.hist(
-        data.clip(edges[0], edges[-1]), list(edges), weights=shares, histtype="step", color=color,
-        linestyle=linestyle, linewidth=1.2,
-    )  # fmt: skip
-    axes.plot([], [], color=color, linestyle=linestyle, label=label)
+def shares(data: pd.Series) -> np.ndarray:
+    """Weights that make a histogram one in % of its rollouts."""
+    return np.full(len(data), 100 / len(data))
 
 
 def histograms(axes: Axes, gradients: pd.DataFrame, column: str, compared: list[str]) -> None:
@@ -68,19 +74,31 @@ def histograms(axes: Axes, gradients: pd.DataFrame, column: str, compared: list[
     low, high = pd.concat(values.values()).quantile(list(SEEN))
     edges = np.linspace(low, high, 41) if high > low else np.linspace(low - 0.5, high + 0.5, 41)
     for name, data in values.items():
-        outline(axes, data, edges, STYLES[name], NAMES[name])
+        plotting.outline(axes, data, edges, shares(data), STYLES[name], NAMES[name])
     axes.axvline(0, color=GREY, linewidth=0.7)
     axes.set_ylabel("Rollouts (%)")
-    axes.legend()
+    legend_above(axes)
+
+
+def legend_above(axes: Axes) -> None:
+    """Room over the data for the legend."""
+    axes.set_ylim(top=1.45 * axes.get_ylim()[1])
+    axes.legend(loc="upper right", borderaxespad=0, fontsize=6.5, handlelength=1.6)
 
 
 def dots(axes: Axes, intervals: dict[str, Interval], color: str) -> None:
     """A point with its interval for each name, from top to bottom."""
-    for place, (mean, low, high) in enumerate(intervals.values()):
+    style = {"color": color, "linestyle": "-", "marker": "o"}
+    for place, (name, (mean, low, high)) in enumerate(intervals.items()):
         bars = np.nan_to_num([[mean - low], [high - mean]])
-        axes.errorbar([mean], [-place], xerr=bars, color=color, marker="o", markersize=3.5, capsize=2, elinewidth=1)
-        axes.annotate(f"{mean:.2f}", (mean, -place), (0, 4), textcoords="offset points", ha="center", fontsize=5.8)
-    axes.set_yticks([-place for place in range(len(intervals))], list(intervals))
+        axes.errorbar([mean], [-place], xerr=bars, color=color, marker="o", markersize=3.5, elinewidth=1)
+        at = ("axes fraction", "data")
+        axes.annotate(
+            f"{name}: {mean:.2f}", (0.02, -place), (0, 3), at, textcoords="offset points", fontsize=6.5,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
+        )  # fmt: skip
+        note(axes, "dots", name, style, [mean], [-place], low=[low], high=[high])
+    axes.set_yticks([])
     axes.set_ylim(0.6 - len(intervals), 0.7)
     axes.axvline(0, color=GREY, linewidth=0.7)
 
@@ -91,8 +109,8 @@ def inner_panel(axes: Axes, gradients: pd.DataFrame, settings: dict) -> None:
     inner = per_rollout(gradients, OWN, "inner_mean")
     mean, low, high = (f"{value:,.3g}" for value in over_questions(inner, settings))
     ours = f"own x: {mean} [{low}, {high}], {100 * (inner < 0).mean():.3g} % negative"
-    axes.set_title("Inner product, log-probs averaged over tokens")
-    axes.set_xlabel(f"{ours}\n{PAPER_INNER}", fontsize=6)
+    axes.set_title("Inner product, mean log-probs")
+    axes.set_xlabel(f"{ours}\n{PAPER_INNER}", fontsize=6.5)
 
 
 def right_against_wrong(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
@@ -102,13 +120,11 @@ def right_against_wrong(axes: Axes, rows: pd.DataFrame, settings: dict) -> None:
         part = rows[rows["right"] == is_right]
         if len(part):
             mean, low, high = over_questions(part.set_index(ROLLOUT)["cosine"], settings)
-            outline(
-                axes, part["cosine"], edges, style, f"{outcome}, n = {len(part):,}: {mean:.2f} [{low:.2f}, {high:.2f}]"
-            )
-    axes.set_title("Cosine with own x, by outcome")
+            name = f"{outcome}, n = {len(part):,}: {mean:.2f} [{low:.2f}, {high:.2f}]"
+            plotting.outline(axes, part["cosine"], edges, shares(part["cosine"]), style, name)
+    axes.set_title("Cosine, own x, by outcome")
     axes.set_ylabel("Rollouts (%)")
-    axes.set_ylim(top=1.3 * axes.get_ylim()[1])
-    axes.legend(loc="upper center", fontsize=5.8)
+    legend_above(axes)
 
 
 def scatter(block: SubFigure, axes: Axes, tokens: pd.DataFrame) -> None:
@@ -122,13 +138,16 @@ def scatter(block: SubFigure, axes: Axes, tokens: pd.DataFrame) -> None:
     axes.plot([low, 0], [low, 0], color=VERMILLION, linewidth=0.8, linestyle="--")
     axes.set_xlim(low, -0.02 * low)
     axes.set_ylim(low, -0.02 * low)
-    axes.set_title("Log-probability of each token (nats)")
-    axes.set_xlabel("given x: log P(y_t | x, y_<t)")
-    axes.set_ylabel("without x: log P(y_t | y_<t)")
+    axes.set_title("log P of each token (nats)")
+    axes.set_xlabel("log P(y_t | x, y_<t)")
+    axes.set_ylabel("log P(y_t | y_<t)")
     block.colorbar(cells, ax=axes, label="Tokens", pad=0.02)
+    at = np.asarray(cells.get_offsets())
+    look = {"color": GREY, "linestyle": "-", "marker": "o"}
+    note(axes, "cells", "tokens", look, at[:, 0], at[:, 1], low=cells.get_array())
 
 
-def token_panels(panels: np.ndarray, tokens: pd.DataFrame, confidence: float) -> None:
+def token_panels(panels: list[Axes], tokens: pd.DataFrame, confidence: float) -> None:
     """|Δ log p| by position and by entropy, and agreement of the most likely token by position."""
     tokens = tokens.assign(
         gap=(tokens["logp_yx"] - tokens["logp_y"]).abs(),
@@ -141,21 +160,19 @@ def token_panels(panels: np.ndarray, tokens: pd.DataFrame, confidence: float) ->
         columns = (("gap", "position_bin"), ("gap", "entropy_bin"), ("agreement", "position_bin"))
         for axes, (column, bins) in zip(panels, columns, strict=True):
             if len(part):
-                plotting.band(axes, by_bin(part, part[bins], column), style, outcome, confidence)
-    for axes, title in zip(
-        panels,
-        ("|Δ log p| by position (nats)", "|Δ log p| by entropy (nats)", "Same most likely token (%)"),
-        strict=True,
-    ):
+                table = by_bin(part, part[bins], column)
+                table = table.dropna(thresh=math.ceil(table.shape[1] / 2))  # a bin that few seeds fill has no spread
+                plotting.band(axes, table, style, outcome, confidence)
+    titles = ("|Δ log p| by position (nats)", "|Δ log p| by entropy (nats)", "Same most likely token (%)")
+    names = ("Position in the response", "Entropy given x (nats)", "Position in the response")
+    for axes, title, name in zip(panels, titles, names, strict=True):
         axes.set_title(title)
-        axes.set_xlabel("Position in the response (log scale)")
-        axes.set_ylim(bottom=0)
-        axes.legend()
-    panels[1].set_xlabel("Entropy given x (nats, log scale)")
-    panels[2].set_ylim(0, 103)
-    for axes in panels:
+        axes.set_xlabel(name)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    panels[2].set_ylim(0, 103)
 
 
 def draw(block: SubFigure, rows: pd.DataFrame, gradients: pd.DataFrame, tokens: pd.DataFrame, settings: dict) -> None:
@@ -163,19 +180,21 @@ def draw(block: SubFigure, rows: pd.DataFrame, gradients: pd.DataFrame, tokens: 
     rows, gradients, tokens = (of_first_benchmark(table, settings) for table in (rows, gradients, tokens))
     rows = rows.join(per_rollout(gradients, OWN, "cosine"), on=ROLLOUT)
     tokens = tokens.merge(rows[[*ROLLOUT, "right"]], on=ROLLOUT, validate="many_to_one")
-    panels = block.subplots(3, 3)
-    histograms(panels[0][0], gradients, "cosine", [OWN, OTHER, BOTH])
-    panels[0][0].set_title("Cosine of ∇log P(y) with ∇log P(y|·)")
+    panels: dict[str, Axes] = block.subplot_mosaic(PANELS, height_ratios=[1, 1.4, 1, 1, 1])
+    for axes in panels.values():
+        axes.set_label("")  # titles name them
+    histograms(panels["cosine"], gradients, "cosine", [OWN, OTHER, BOTH])
+    panels["cosine"].set_title("Cosine of ∇log P(y) with ∇log P(y|·)")
     compared = {NAMES[name]: over_questions(per_rollout(gradients, name, "cosine"), settings) for name in NAMES}
-    dots(panels[0][1], compared, BLACK)
-    panels[0][1].set_title("Mean cosine, [interval over questions]")
+    dots(panels["compared"], compared, BLACK)
+    panels["compared"].set_title("Mean cosine with ∇log P(y|·)")
     groups = {group: over_questions(excess(gradients, group=group), settings) for group in gradients["group"].unique()}
-    dots(panels[0][2], groups, VERMILLION)
-    panels[0][2].set_title("Excess: own x − another problem's x, by weights")
-    inner_panel(panels[1][0], gradients, settings)
-    right_against_wrong(panels[1][1], rows, settings)
-    scatter(block, panels[1][2], tokens)
-    token_panels(panels[2], tokens, settings["confidence"])
+    dots(panels["groups"], groups, VERMILLION)
+    panels["groups"].set_title("Excess of the own x, by weights")
+    inner_panel(panels["inner"], gradients, settings)
+    right_against_wrong(panels["outcome"], rows, settings)
+    scatter(block, panels["tokens"], tokens)
+    token_panels([panels[name] for name in ("position", "entropy", "agreement")], tokens, settings["confidence"])
 
 
 def main() -> None:
@@ -191,7 +210,7 @@ def main() -> None:
         f"{job.settings['alignment'][0]['benchmark']}, n = {rollouts:,} rollouts of the base, {tokens:,} tokens; [ ], "
         f"bars: bootstrap over questions; bands: mean and {100 * job.settings['confidence']:g} % t interval over {unit}"
     )
-    plotting.draw_models(job, draw, footer, height_in=6.6)
+    plotting.draw_models(job, draw, footer, height_in=8.2)
 
 
 if __name__ == "__main__":

@@ -8,20 +8,20 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import efficiency, plotting
 from prerl.publishing.inputs import FIGURE, read_job
-from prerl.publishing.labels import GREY, label, style
+from prerl.publishing.labels import label, style
 
 TITLES = {
     "updates": "Updates",
     "tokens": "Tokens sampled and trained (millions)",
     "flops": "TFLOPs to sample and train",
-    "seconds": "Time to sample, grade and train (minutes)",
+    "seconds": "Minutes to sample, grade and train",
 }
 
 
 def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
     """Four panels: the same accuracies against four costs, each cost averaged over seeds for the x axis."""
-    panels = block.subplots(1, len(TITLES), sharey=True)
-    for axes, (cost, title) in zip(panels, TITLES.items(), strict=True):
+    panels = block.subplots(2, 2, sharey=True)
+    for axes, (cost, title) in zip(panels.flat, TITLES.items(), strict=True):
         for method in efficiency.METHODS:
             if method not in settings["methods"]:
                 continue
@@ -31,9 +31,11 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
             plotting.band(axes, accuracy, style(settings, method), label(settings, method), settings["confidence"], x)
         axes.set_xlabel(title)
         axes.set_ylim(bottom=0)
-    panels[0].axvline(settings["switch_update"], color=GREY, linestyle=":", linewidth=1, label="DSRL's switch")
-    panels[0].set_ylabel("Validation accuracy (%)")
-    panels[0].legend(loc="lower right")
+        axes.set_label(f"Validation accuracy (%) by {title.lower()}")
+    plotting.marker_line(panels[0, 0], "DSRL's switch", x=settings["switch_update"])
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Validation\naccuracy (%)")
+    plotting.shared_legend(block, panels[0, 0], len(efficiency.METHODS) + 1)
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
         f"{plotting.seeds_text(job.settings)}; validation excluded from the costs; "
         f"n = {job.settings['validation_answers']:,} answers per validation and seed"
     )
-    plotting.draw_models(job, draw, footer, height_in=2.5)
+    plotting.draw_models(job, draw, footer, height_in=4.0)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from prerl.publishing.inputs import FIGURE, read_job
 from prerl.publishing.labels import label, style
 
 METHODS = (BASE, "grpo", "nsr_prerl", "dsrl", "nsr_rl_warmup")
-PANELS_PER_ROW = 5
+PANELS_PER_ROW = 3
 
 
 def benchmarks(settings: dict) -> list[str]:
@@ -46,11 +46,12 @@ def draw(block: SubFigure, scores: pd.DataFrame, settings: dict) -> None:
         axes.xaxis.set_minor_locator(NullLocator())
         out = " (OOD)" if benchmark in settings["ood_benchmarks"] else ""
         axes.set_title("mean of main sets" if benchmark == MEAN else f"{benchmark}{out}")
+        axes.set_label(f"pass@k (%), {axes.get_title(loc='left')}")
         axes.set_xlabel("k")
     for axes in panels[:, 0]:
         axes.set_ylabel("pass@k (%)")
     panels[0, 0].set_ylim(-3, 103)
-    plotting.shared_legend(block, panels.flat[0], len(METHODS))
+    plotting.shared_legend(block, panels.flat[0], 3)
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def main() -> None:
         f"{plotting.seeds_text(settings)}; n = {settings['samples_per_question']} answers to each of "
         f"{base['n_questions'].iloc[0]:,} main questions; methods at the end of their runs; OOD: out of distribution"
     )
-    plotting.draw_models(job, draw, footer, height_in=0.5 + 1.8 * rows_of_panels(settings))
+    plotting.draw_models(job, draw, footer, height_in=0.9 + 1.7 * rows_of_panels(settings))
 
 
 if __name__ == "__main__":

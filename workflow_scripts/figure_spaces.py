@@ -12,14 +12,14 @@ from prerl.publishing.labels import BLACK, BLUE, label, line
 
 COLUMNS = {
     "All samples": ("grpo", "prerl"),
-    "Positive samples only": ("psr_rl", "psr_prerl"),
-    "Negative samples only": ("nsr_rl", "nsr_prerl"),
+    "Positive samples": ("psr_rl", "psr_prerl"),
+    "Negative samples": ("nsr_rl", "nsr_prerl"),
 }
 ROWS = {
-    "Validation accuracy (%)": ("validation", "accuracy", MEAN, 100.0),
-    "Response length (tokens)": ("validation", "response_tokens_mean", MEAN, 1.0),
-    "log π(y|x) of right samples\n(nats per token)": ("train", "logp_yx_right", "", 1.0),
-    "log π(y|x) of wrong samples\n(nats per token)": ("train", "logp_yx_wrong", "", 1.0),
+    "Validation\naccuracy (%)": ("validation", "accuracy", MEAN, 100.0),
+    "Response length\n(tokens)": ("validation", "response_tokens_mean", MEAN, 1.0),
+    "log π(y|x), right\n(nats per token)": ("train", "logp_yx_right", "", 1.0),
+    "log π(y|x), wrong\n(nats per token)": ("train", "logp_yx_wrong", "", 1.0),
 }
 STYLES = (line(BLACK, "-", "ring"), line(BLUE, "--", "^"))  # post-train space, pre-train space
 
@@ -29,17 +29,18 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
     grid = block.subplots(len(ROWS), len(COLUMNS), sharex=True, sharey="row")
     for row, (quantity, (kind, name, benchmark, factor)) in zip(grid, ROWS.items(), strict=True):
         row[0].set_ylabel(quantity)
-        for axes, methods in zip(row, COLUMNS.values(), strict=True):
+        for axes, (samples, methods) in zip(row, COLUMNS.items(), strict=True):
+            axes.set_label(f"{quantity}. {samples}")
             for method, style in zip(methods, STYLES, strict=True):
                 if method in settings["methods"]:
                     table = factor * results.curve(curves, settings, method, name, kind, benchmark)
-                    plotting.band(axes, table, style, label(settings, method), settings["confidence"])
+                    by_update = kind == "train"  # noisy
+                    plotting.band(axes, table, style, label(settings, method), settings["confidence"], smooth=by_update)
     for axes, title in zip(grid[0], COLUMNS, strict=True):
         axes.set_title(title)
         if axes.has_data():
-            axes.legend(loc="best")
-    for axes in grid[0]:
-        axes.set_ylim(bottom=0)
+            axes.legend(loc="upper left", borderaxespad=0.1)
+    grid[0, 0].set_ylim(0, 1.35 * grid[0, 0].get_ylim()[1])  # room for the legends; the row shares it
     for axes in grid[-1]:
         axes.set_xlabel("Update")
 
@@ -48,8 +49,11 @@ def main() -> None:
     """Draw RL against PreRL."""
     job = read_job(__doc__, ["curves"], FIGURE)
     answers, sets = job.settings["validation_answers"], ", ".join(job.settings["validation_benchmarks"])
-    footer = f"{plotting.seeds_text(job.settings)}; validation: {sets}, n = {answers:,} answers per validation and seed"
-    plotting.draw_models(job, draw, footer, height_in=6.4)
+    footer = (
+        f"{plotting.seeds_text(job.settings)}; validation: {sets}, n = {answers:,} answers per validation and seed; "
+        f"log π: means over {plotting.SMOOTHED_UPDATES} updates (faint: single updates)"
+    )
+    plotting.draw_models(job, draw, footer, height_in=5.6)
 
 
 if __name__ == "__main__":

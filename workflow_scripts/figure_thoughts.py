@@ -30,26 +30,23 @@ def policies(settings: dict) -> list[tuple[str, int, str]]:
 
 def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
     """Four panels of one model (thought × unit)."""
-    panels = block.subplots(1, 4)
+    panels = list(block.subplots(2, 2, sharex=True).flat)
     shown = policies(settings)
-    for x, (method, update, _) in enumerate(shown):
+    for x, (method, update, name) in enumerate(shown):
         rows = results.evaluated(questions, settings, method, update, settings["main_benchmarks"])
         tokens = results.response_tokens(rows)
         for index, thought in enumerate(THOUGHTS):
             count = results.per_answer(rows, thought)
             for axes, values in ((panels[index], count), (panels[index + 2], 1000 * count / tokens)):
-                plotting.mean_point(axes, x, values, style(settings, method), settings["confidence"])
-    titles = [f"{thought.capitalize()}\nper {unit}" for unit in ("answer", "1,000 tokens") for thought in THOUGHTS]
+                plotting.mean_point(axes, x, values, style(settings, method), settings["confidence"], name)
+    titles = [f"{thought.capitalize()} per {unit}" for unit in ("answer", "1,000 tokens") for thought in THOUGHTS]
     for axes, title in zip(panels, titles, strict=True):
         axes.set_title(title)
-        axes.set_xticks(
-            range(len(shown)), [name for *_, name in shown], rotation=60, ha="right", rotation_mode="anchor"
-        )
+        axes.set_xticks(range(len(shown)), [name.replace(" @", "\n@") for *_, name in shown])
         axes.set_xlim(-0.5, len(shown) - 0.4)
         top = max(axes.get_ylim()[1], 1e-3)
         axes.set_ylim(-0.03 * top, 1.05 * top)
         axes.grid(axis="x", visible=False)
-    panels[0].set_ylabel("Thoughts")
 
 
 def main() -> None:
@@ -59,7 +56,7 @@ def main() -> None:
     first = job.tables["questions"][settings["models"][0]]
     answers = int(results.evaluated(first, settings, BASE, 0, main_benchmarks)["n"].sum())
     pooled = f"answers to {', '.join(main_benchmarks)} pooled, n = {answers:,} per policy"
-    plotting.draw_models(job, draw, f"{plotting.seeds_text(settings)}; {pooled}", height_in=2.6)
+    plotting.draw_models(job, draw, f"{plotting.seeds_text(settings)}; {pooled}", height_in=3.4)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import paper, plotting
 from prerl.publishing.inputs import FIGURE, read_job
-from prerl.publishing.labels import BLACK, label, style
-
-GRPO_LINE = {"color": BLACK, "linestyle": ":", "linewidth": 0.9}
+from prerl.publishing.labels import label, style
 
 
 def sweep(questions: pd.DataFrame, settings: dict, benchmarks: list[str]) -> pd.DataFrame:
@@ -32,13 +30,13 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
         table = sweep(questions, settings, benchmarks)
         axes.axvspan(*paper.WARMUP_BEST, color="#EEEEEE", linewidth=0, zorder=0)
         if 0 in table.index:
-            axes.axhline(table.loc[0].mean(), **GRPO_LINE)
+            plotting.marker_line(axes, "GRPO", y=table.loc[0].mean())
         plotting.band(axes, table, style(settings, swept), label(settings, swept), settings["confidence"])
-        axes.set_title(f"{name} ({', '.join(benchmarks)})", fontsize=6.5)
+        axes.set_title(name)
         axes.set_xticks(table.index)
         margin = 0.04 * max(table.index.max(), 1)
         axes.set_xlim(table.index.min() - margin, table.index.max() + margin)
-        axes.set_xlabel("NSR-PreRL updates S before GRPO (0 = GRPO)")
+        axes.set_xlabel("Updates S before GRPO")
     panels[0].set_ylabel(f"Accuracy, avg@{settings['samples_per_question']} (%)")
 
 
@@ -50,7 +48,9 @@ def main() -> None:
     answers = int(results.evaluated(first, settings, BASE, 0, settings["main_benchmarks"])["n"].sum())
     footer = (
         f"{plotting.seeds_text(settings)}; n = {answers:,} answers per S (main); all runs end at "
-        f"update {settings['updates']}; dotted: GRPO; grey: the paper's best S"
+        f"update {settings['updates']}; dotted: GRPO; grey: the paper's best S; "
+        f"main: {', '.join(settings['main_benchmarks'])}"
+        + (f"; out of distribution: {', '.join(settings['ood_benchmarks'])}" if settings["ood_benchmarks"] else "")
     )
     plotting.draw_models(job, draw, footer, height_in=2.4)
 

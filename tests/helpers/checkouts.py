@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PARTS = ["Snakefile", "config.yaml", "scales", "rules", "profiles", "slurm", "envs", "workflow_scripts"]
+PARTS = ["Snakefile", "config.yaml", "docs", "scales", "rules", "profiles", "slurm", "envs", "workflow_scripts"]
 
 
 def copy_checkout(folder: Path) -> Path:

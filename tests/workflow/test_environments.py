@@ -71,6 +71,7 @@ def test_every_rule_that_is_no_local_one_has_an_environment():
             "diagnose",
             "aggregate_more_seeds",
             "map",
+            "page",
             "report",
             "budget",
             "preflight",

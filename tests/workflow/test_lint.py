@@ -12,7 +12,7 @@ CONDA = "Specify a conda environment or container for each rule."
 IN_THE_DRIVER = {
     "download_model", "download_data", "download_ood",  # need the network
     "prepare_data", "prepare_own_data",  # need little
-    "report", "budget", "preflight",  # run snakemake itself
+    "page", "report", "budget", "preflight",  # read the whole run, or run snakemake itself
 }  # fmt: skip
 """Local rules that run in the driver's environment (requirements.txt), which pins what they need."""
 LOG = "No log directive defined"  # of the previews, which answer the user on the terminal

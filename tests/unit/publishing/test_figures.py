@@ -1,12 +1,10 @@
-"""Every figure and table script runs on the synthetic study, writes both files, and writes the same bytes again."""
+"""Every figure and table script runs on the synthetic study, writes its files, and writes the same bytes again."""
 
 import csv
 import json
 import re
-import runpy
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,51 +15,9 @@ from jinja2 import Environment, StrictUndefined
 
 import synthetic
 from prerl.publishing import plotting
+from publish_scripts import SCRIPTS, TARGETS, arguments, run
 
-SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
 CAPTIONS = Path(__file__).parents[3] / "rules" / "captions"
-FIGURES = {
-    "figure_alignment": ["alignment", "gradients", "tokens"],
-    "figure_spaces": ["curves"],
-    "figure_thoughts": ["questions"],
-    "figure_warmup": ["questions"],
-    "figure_passk": ["scores"],
-    "figure_dynamics": ["curves"],
-    "figure_efficiency": ["curves"],
-}
-TABLES = {
-    "table_main": ["questions", "contrasts", "curves"],
-    "table_warmup_space": ["questions", "contrasts", "curves"],
-    "table_ood": ["ood", "contrasts"],
-    "table_alignment": ["alignment", "gradients"],
-    "table_efficiency": ["curves"],
-    "table_claims": ["questions", "scores", "curves", "ood", "gradients"],
-}
-TARGETS = FIGURES | TABLES
-
-
-def arguments(target: str, study: synthetic.Study, folder: Path) -> tuple[list[str], tuple[Path, Path]]:
-    """Command-line arguments of one publish script, and its two files."""
-    kinds = ("pdf", "png") if target in FIGURES else ("csv", "md")
-    outputs = (folder / f"{target}.{kinds[0]}", folder / f"{target}.{kinds[1]}")
-    given = ["--settings", json.dumps(study.config)]
-    for flag in TARGETS[target]:
-        own = "ood-contrasts" if (target, flag) == ("table_ood", "contrasts") else flag
-        given += [f"--{flag}", *map(str, study.files[own])]
-    for kind, output in zip(kinds, outputs, strict=True):
-        given += [f"--{kind}", str(output)]
-    return given, outputs
-
-
-def run(target: str, study: synthetic.Study, folder: Path) -> tuple[Path, Path]:
-    """Run one publish script in this process (a warning is an error); returns its two files."""
-    script = str(SCRIPTS / f"{target}.py")
-    given, outputs = arguments(target, study, folder)
-    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        warnings.simplefilter("error")
-        patch.setattr(sys, "argv", [script, *given])
-        runpy.run_path(script, run_name="__main__")
-    return outputs
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +35,7 @@ def smoke(tmp_path_factory) -> synthetic.Study:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_script_writes_both_files_and_the_same_bytes_again(target, study, tmp_path):
+def test_script_writes_its_files_and_the_same_bytes_again(target, study, tmp_path):
     again = tmp_path / "again"
     again.mkdir()
     for first, second in zip(run(target, study, tmp_path), run(target, study, again), strict=True):
@@ -120,8 +76,9 @@ def test_figure_alignment_names_its_numbers_with_intervals(study, tmp_path, monk
     run("figure_alignment", study, tmp_path)
     panels = [axes for block in figures[0].subfigs or [figures[0]] for axes in block.axes]
     # the table's mean is over 5 seeds: 0.42 with the own x; the excess of all weights is 0.32, of half of them 0.16
-    assert [text.get_text() for text in panels[1].texts] == ["0.42", "0.10", "0.30", "0.30", "0.30", "0.03"]
-    assert [text.get_text() for text in panels[2].texts] == ["0.32", "0.16"]
+    assert [text.get_text() for text in panels[1].texts][0] == "own x: 0.42"
+    assert [text.get_text()[-4:] for text in panels[1].texts] == ["0.42", "0.10", "0.30", "0.30", "0.30", "0.03"]
+    assert [text.get_text() for text in panels[2].texts] == ["all: 0.32", "attention: 0.16"]
     label = panels[3].get_xlabel()
     assert re.match(r"own x: 0\.42 \[0\.3\d*, 0\.[45]\d*\], 0 % negative\npaper \(B\): \+9\.23, 0 % negative", label)
     right, wrong = (line.get_text() for line in panels[4].get_legend().get_texts())
@@ -221,3 +178,46 @@ def test_paper_means_are_printed_only_for_the_papers_models(tmp_path):
     assert (cells["GRPO", "mean"]["paper"], cells["GRPO", "mean"]["paper_grade"]) == ("55.79", "B")
     assert cells["GRPO", "chain3"]["paper"] == ""
     assert cells["PreRL", "mean"]["paper"] == ""
+
+
+def test_the_values_of_a_figure_are_what_it_shows(study, tmp_path):
+    """figure_warmup, S = 20: DSRL's 7 of 8 (chain3) and 6 of 8 (chain4), seed 11 one of 80 answers lower on each."""
+    _, _, values, panels = run("figure_warmup", study, tmp_path)
+    rows = [row for row in rows_of(values) if row["panel"] == "Main benchmarks" and row["x"] == "20.0"]
+    by_seed = {row["seed"]: float(row["y"]) for row in rows}
+    assert by_seed == {"": 81.0, "11": 80.0} | dict.fromkeys(["12", "13", "14", "15"], 81.25)
+    (mean,) = (row for row in rows if not row["seed"])
+    assert float(mean["low"]) == pytest.approx(81.0 - 2.7764451 * 0.5590170 / 5**0.5, rel=1e-5)
+    main, out = json.loads(panels.read_text())["panels"]
+    assert [main["title"], out["title"]] == ["Main benchmarks", "Out of distribution"]
+    grpo, dsrl = main["series"]
+    assert (grpo["kind"], grpo["y"]) == ("rule", [81.25])
+    assert dsrl["x"] == [0, 5, 10, 20, 40] and dsrl["seeds"]["11"][3] == 80.0
+
+
+def test_every_panel_has_title_axes_and_values(study, tmp_path):
+    from publish_scripts import FIGURES
+
+    for target in FIGURES:
+        panels = json.loads(run(target, study, tmp_path)[3].read_text())["panels"]
+        assert len({panel["title"] for panel in panels}) == len(panels) > 1, target
+        assert all(panel["series"] and panel["title"] for panel in panels)
+
+
+def test_log_probs_are_smoothed_over_five_updates():
+    table = pd.DataFrame({11: [1.0, 2.0, float("nan"), 4.0, 5.0, 6.0]}, index=range(1, 7))
+    # around update 3: 1, 2, 4, 5; around the first: 1, 2
+    assert plotting.smoothed(table)[11].tolist() == [1.5, 7 / 3, 3.0, 4.25, 5.0, 5.0]
+
+
+def test_what_lies_beyond_a_histogram_counts_in_its_end_bins():
+    from matplotlib.figure import Figure
+
+    from prerl.publishing.labels import line
+    from prerl.publishing.noted import panel_of
+
+    axes = Figure().subplots()
+    data = pd.Series([-50.0, 0.1, 0.2, 1.5, 99.0])
+    plotting.outline(axes, data, [0.0, 1.0, 2.0], [1.0] * 5, line("#000000", "-", "o"), "all")
+    (series,) = panel_of(axes, "m")["series"]
+    assert (series["x"], series["y"]) == ([0, 1, 2], [3, 2])

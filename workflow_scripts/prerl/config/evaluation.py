@@ -1,4 +1,5 @@
-"""Blocks `warmup_sweep`, `validation`, `evaluation`, `ood`, `alignment`, `grading`, `statistics`, `more_seeds`."""
+"""Blocks `warmup_sweep`, `validation`, `evaluation`, `ood`, `alignment`, `grading`, `statistics`, `more_seeds`, `page`:
+what is measured, and what of it is shown."""
 
 from __future__ import annotations
 
@@ -136,3 +137,11 @@ class MoreSeeds:
     half_width: float = key("of its interval: in pp, or for a ratio a factor above 1", POSITIVE)
     next_seed: int = key("the first seed that is added; the others follow it", NOT_NEGATIVE)
     most_seeds: int = key("in all, the scale's own included", COUNT)
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """Answers that a reader finds on the page: of every method and evaluated update, a file a question."""
+
+    seeds: int = key("of how many seeds, from the first", COUNT)
+    answers_per_question: int = key("of each policy, from the first", COUNT)

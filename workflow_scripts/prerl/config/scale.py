@@ -11,6 +11,7 @@ from prerl.config.evaluation import (
     GradingSettings,
     MoreSeeds,
     OodSettings,
+    PageSettings,
     StatisticsSettings,
     Validation,
     WarmupSweep,
@@ -53,6 +54,7 @@ class Scale:
     grading: GradingSettings = key("the second grader")
     statistics: StatisticsSettings = key("intervals")
     more_seeds: MoreSeeds = key("seeds for a narrower interval")
+    page: PageSettings = key("answers on the page")
     hardware: Hardware = key("the GPU")
     resources: dict[str, JobResources] = key("rule -> what its jobs request", names=RULES, may_be_empty=True)
 

@@ -166,8 +166,10 @@ class Shape:
         Causal: a token attends to half of its row on average, 2 x 2 FLOPs for each of them and each unit of width; in a
         sliding layer to at most its window, on average w - w² / (2 x length).
         """
-        window = min(self.sliding_window or length, length)
-        near = window - window**2 / (2 * length) if length else 0
+        near = 0.0
+        if self.sliding_layers and length:  # without such layers `length` may be a table
+            window = min(self.sliding_window or length, length)
+            near = window - window**2 / (2 * length)
         seen = (self.num_hidden_layers - self.sliding_layers) * length / 2 + self.sliding_layers * near
         layers = 2 * self.num_hidden_layers * self.layer_products + 4 * self.attention_width * seen
         return tokens * layers + predicted * 2 * self.hidden_size * self.vocab_size

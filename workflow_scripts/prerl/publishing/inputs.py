@@ -12,7 +12,7 @@ import pandas as pd
 from prerl.core.files import read_table
 from prerl.publishing import provenance
 
-FIGURE, TABLE = ("pdf", "png"), ("csv", "md")  # the files of a target
+FIGURE, TABLE = ("pdf", "png", "csv", "json"), ("csv", "md")  # the files of a target
 PER_RUN = {**dict.fromkeys(["alignment", "gradients", "tokens"], "alignment"), "diagnosis": "bases"}
 """Input -> the key of the settings that lists its files; the others have one per model."""
 
@@ -30,7 +30,7 @@ class Job:
     provenance: dict | None = None
 
 
-def read_job(description: str, inputs: list[str], outputs: tuple[str, str]) -> Job:
+def read_job(description: str, inputs: list[str], outputs: tuple[str, ...]) -> Job:
     """Parse the command line (`--settings`, an option for each input and output) and read the inputs."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", required=True, type=json.loads, help="JSON settings of the publish stage")

@@ -40,18 +40,46 @@ class ThoughtCounts(NamedTuple):
     executions: int
 
 
+class Thought(NamedTuple):
+    """Kind of a thought ("reflection", "transition" or "execution") and the term that decides it ("" for the last)."""
+
+    kind: str
+    term: str
+
+
+def named_thought(text: str) -> Thought:
+    """A thought with the term that makes it one; the kinds are tested in this order.
+
+    >>> named_thought("So let me check. Another way")
+    Thought(kind='reflection', term='let me check')
+    """
+    text = text.lower().strip()
+    for kind, start, terms in (
+        ("reflection", REFLECTION_START, REFLECTION_TERMS),
+        ("transition", TRANSITION_START, TRANSITION_TERMS),
+    ):
+        if text.startswith(start):
+            return Thought(kind, start)
+        for term in terms:
+            if term in text:
+                return Thought(kind, term)
+    return Thought("execution", "")
+
+
 def classify_thought(text: str) -> str:
     """Kind of one thought: "reflection", "transition" or "execution", tested in this order.
 
     >>> [classify_thought(t) for t in ("Wait, another way", "Alternatively, 3", "So 3 + 4 = 7")]
     ['reflection', 'transition', 'execution']
     """
-    text = text.lower().strip()
-    if text.startswith(REFLECTION_START) or any(term in text for term in REFLECTION_TERMS):
-        return "reflection"
-    if text.startswith(TRANSITION_START) or any(term in text for term in TRANSITION_TERMS):
-        return "transition"
-    return "execution"
+    return named_thought(text).kind
+
+
+def thought_spans(token_ids: Sequence[int], is_blank_line: Callable[[int], bool]) -> list[tuple[int, int]]:
+    """[first, end) of each piece between the tokens that hold a blank line; none is empty of tokens."""
+    ends = [i for i, token in enumerate(token_ids) if is_blank_line(token)]
+    starts = [0, *(end + 1 for end in ends)]
+    return [(a, b) for a, b in zip(starts, [*ends, len(token_ids)], strict=True) if a < b]
 
 
 def split_thoughts(
@@ -67,9 +95,7 @@ def split_thoughts(
         decode: ids to text; must skip special tokens, or an end-of-text token would be a thought.
         is_blank_line: whether the text of this id alone holds a blank line (two line feeds in a row).
     """
-    ends = [i for i, token in enumerate(token_ids) if is_blank_line(token)]
-    starts = [0, *(end + 1 for end in ends)]
-    pieces = [decode(list(token_ids[a:b])) for a, b in zip(starts, [*ends, len(token_ids)], strict=True) if a < b]
+    pieces = [decode(list(token_ids[a:b])) for a, b in thought_spans(token_ids, is_blank_line)]
     thoughts = [piece.lower().strip() for piece in pieces]
     return [thought for thought in thoughts if thought]
 

@@ -148,6 +148,10 @@ class TrainingState:
         progress = {"update": update, "first_update": s.first_update, "updates": s.last_update, "reward": reward}
         write_json(self.root / checkpoints.PROGRESS, progress)
 
+    def write_answers(self, update: int, answers: list[dict]) -> None:
+        """Keep some answers of the last update in place of those before it (for watch.py)."""
+        write_json(self.root / "last_answers.json", {"update": update, "answers": answers})
+
     def save(self, update: int, learner: Learner, accelerator: Accelerator) -> None:
         """Checkpoint of `update`, a collective; of earlier ones that nothing refers to only the last is kept.
 

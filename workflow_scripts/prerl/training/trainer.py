@@ -35,6 +35,7 @@ from prerl.training.state import TrainingState
 from prerl.training.tracking import TrackerSettings, Tracking
 from prerl.training.updates import measure_spaces, policy_update
 
+SHOWN_PROMPTS = 4  # of an update, for watch.py
 NOTHING_TRAINED = {"loss": 0.0, "grad_norm": 0.0, "clip_fraction": 0.0, "tokens_trained": 0, "rows_trained": 0}
 """Metrics of the policy in an update that trains the critic alone."""
 
@@ -161,8 +162,21 @@ class Trainer:
             raise UserError(f"update {update}: {error}") from None
         self.learner.sampler.sync_weights(self.learner.model)
         clock.lap("seconds_training")
+        if self.accelerator.is_main_process:
+            self.state.write_answers(update, self._shown(problems, graded))
         phase = {"update": update, "space": s.objective.space, "samples": s.objective.samples}
         return phase | sampled | measured | trained | clock.seconds()
+
+    def _shown(self, problems: list[dict], graded: GradedRollouts) -> list[dict]:
+        """The first answer to each of the first SHOWN_PROMPTS problems of an update."""
+        rows = list(range(0, len(graded.rollouts), self.settings.samples_per_prompt))[:SHOWN_PROMPTS]
+        ids = [graded.rollouts[row].token_ids for row in rows]
+        texts = self.learner.tokenizer.batch_decode(ids, skip_special_tokens=True)
+        rewards = graded.rewards_R[rows].tolist()
+        return [
+            {"problem": problem["problem"], "text": text, "reward": reward}
+            for problem, text, reward in zip(problems[:SHOWN_PROMPTS], texts, rewards, strict=True)
+        ]
 
     def _train(self, graded: GradedRollouts, update: int) -> dict:
         s = self.settings

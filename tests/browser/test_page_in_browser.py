@@ -1,0 +1,195 @@
+"""The page in Debian's Chromium, from its file with the network off: what it draws, does on a key, never runs."""
+
+import importlib.resources
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from page_run import HOSTILE, make_run
+from publish_scripts import FIGURES
+
+CHROMIUM = "/usr/bin/chromium"
+WIDTHS = {"desk": 1280, "tablet": 800, "phone": 390}
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # containers run as root
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Browser, results: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page; every message of its console fails the test. Parameters: width, colour scheme, part of the address."""
+    width, scheme, place = getattr(request, "param", (1280, "light", ""))
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    page = context.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda asked: said.append(asked.url) if asked.url.startswith("http") else None)
+    page.goto(f"{(results / 'index.html').as_uri()}{place}")
+    yield page
+    assert page.evaluate("window.hit") is None, "text of a model ran"
+    assert said == []
+    context.close()
+
+
+def scroll(page: Page) -> None:
+    """Through the whole page, so that everything that waits for it is drawn."""
+    y = 0
+    while y < page.evaluate("document.documentElement.scrollHeight"):
+        page.evaluate(f"scrollTo({{top: {y}, behavior: 'instant'}})")
+        page.wait_for_timeout(120)
+        y += 600
+    page.wait_for_timeout(500)
+
+
+@pytest.mark.parametrize("opened", [(width, "light", "") for width in WIDTHS.values()], indirect=True, ids=WIDTHS)
+def test_every_chart_is_drawn_and_nothing_is_wider_than_the_screen(opened, results):
+    scroll(opened)
+    panels = sum(
+        len(json.loads((results / f"figures/{name}.json").read_text(encoding="utf-8"))["panels"]) for name in FIGURES
+    )
+    empty = "[...document.querySelectorAll('.chart')].filter((c) => !c.querySelector('.main-svg')).length"
+    assert opened.evaluate(empty) == 0
+    assert opened.locator(".figure .chart").count() == panels
+    assert opened.locator("#forest .chart").count() == 3
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("opened", [(1280, "light", ""), (390, "dark", "")], indirect=True, ids=["light", "dark"])
+def test_axe_finds_no_fault(opened):
+    scroll(opened)
+    opened.locator("#rollout .answer").first.wait_for()
+    opened.evaluate((importlib.resources.files("axe_core_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found = opened.evaluate("axe.run(document, {exclude: [['.js-plotly-plot']]})")["violations"]
+    assert [(fault["id"], [node["target"] for node in fault["nodes"]][:3]) for fault in found] == []
+
+
+def test_seeds_on_and_off(opened):
+    opened.locator("#figure_warmup").scroll_into_view_if_needed()
+    lines = opened.locator("#figure_warmup .scatterlayer .js-line")
+    expect(lines.first).to_be_visible()
+    before = lines.count()
+    opened.locator("#seeds").check()
+    expect(lines).to_have_count(before + 2 * 3)  # a line for each of three seeds in both panels
+
+
+def test_a_table_is_sorted_by_keyboard(opened):
+    header = opened.locator("#claims thead th").nth(4)
+    header.locator("button").focus()
+    opened.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "ascending"
+    cells = [text.replace(",", "") for text in opened.locator("#claims tbody tr td:nth-child(5)").all_inner_texts()]
+    numbers = [int(text) for text in cells if text]
+    assert numbers == sorted(numbers) and cells[len(numbers) :] == [""] * (len(cells) - len(numbers))
+    opened.keyboard.press("Enter")
+    assert header.get_attribute("aria-sort") == "descending"
+
+
+def rollouts(page: Page) -> None:
+    page.locator("#rollouts").scroll_into_view_if_needed()
+    page.locator("#rollout .answer").first.wait_for()
+
+
+def test_hostile_answers_are_shown_as_text(opened):
+    rollouts(opened)
+    for name, text in HOSTILE.items():
+        if name in ("long", "bidi", "surrogate"):
+            continue
+        opened.locator("#rollout-list a", has_text=name).click()
+        expect(opened.locator("#rollout h3")).to_contain_text(f"{name} <i>")
+        assert opened.locator("#rollout > .text").text_content() == text
+    opened.locator("#rollout-list a", has_text="bidi").click()
+    expect(opened.locator("#rollout > .text")).to_have_text("a⟨U+202E⟩b⟨U+2066⟩c")
+    opened.locator("#rollout-list a", has_text="style").click()  # its answers are one line of 200,000 digits
+    expect(opened.locator("#rollout h3")).to_contain_text("style")
+    assert HOSTILE["long"] in opened.locator(".answer .text").first.text_content()
+    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_next_and_previous_by_key_and_a_link_to_an_answer(opened, results):
+    rollouts(opened)
+    names = opened.locator("#rollout-list a").all_inner_texts()
+    heading = opened.locator("#rollout h3")
+    expect(heading).to_contain_text(names[0])
+    opened.locator("h2#rollouts-title").click()
+    for key, place in (("n", 1), ("n", 2), ("p", 1), ("p", 0), ("p", len(names) - 1)):
+        opened.keyboard.press(key)
+        expect(heading).to_contain_text(names[place])
+    opened.locator("#rollout-search").fill("n")  # a letter in a field is a letter
+    assert opened.locator("#rollout-search").input_value() == "n"
+    link = opened.locator(".answer h4 a").nth(1).get_attribute("href")
+    opened.goto(f"{(results / 'index.html').as_uri()}{link}")
+    opened.reload()
+    expect(opened.locator("#rollout h3")).to_contain_text(names[-1])
+    expect(opened.locator(".answer:focus")).to_contain_text("DSRL @60")
+
+
+def test_the_filter_by_outcomes_and_the_search(opened):
+    rollouts(opened)
+    count = opened.locator("#rollout-count")
+    for select, value in (("first-policy", "grpo@60/11"), ("first-outcome", "r"), ("second-policy", "dsrl@60/11")):
+        opened.locator(f"#{select}").select_option(value)
+    expect(count).to_have_text("4 of 8 questions")  # GRPO is right on every second one
+    opened.locator("#second-outcome").select_option("w")
+    expect(count).to_have_text("4 of 8 questions")
+    opened.locator("#second-outcome").select_option("r")
+    expect(count).to_have_text("0 of 8 questions")
+    opened.locator("#second-outcome").select_option("")
+    opened.locator("#first-outcome").select_option("")
+    opened.locator("#rollout-search").fill("HREF")
+    expect(count).to_have_text("1 of 8 questions")
+
+
+def test_thoughts_are_named_and_tokens_coloured(opened):
+    rollouts(opened)
+    assert opened.locator(".thought.reflection .tag").first.text_content() == "reflection: “wait”"
+    token = opened.locator(".answer").nth(1).locator(".text > span[title]").first
+    assert token.get_attribute("title") == "log P(y|x) -1.5"
+    opened.locator('input[name="measure"][value="yx"]').check()
+    assert token.get_attribute("class") == "t3"  # 1.5 nats: more than 0.05, 0.5 and 1
+    opened.locator('input[name="measure"][value="difference"]').check()
+    assert token.get_attribute("class") == "d2"  # −1.5 − (−3.0) = 1.5 nats: more than 0.1 and 1
+    assert token.get_attribute("title") == "log P(y|x) -1.5, log P(y) -3"
+
+
+def test_the_slider_shows_the_values_of_an_update(opened):
+    opened.locator("#training").scroll_into_view_if_needed()
+    row = opened.locator("#training-values tbody tr", has_text="GRPO").first
+    expect(row).to_contain_text("0.802")
+    opened.locator("#training-update").fill("37")
+    assert row.locator("td").all_inner_texts()[:2] == ["30", "0.502"]  # the last validation before it
+    opened.locator("#training-quantity").select_option(label="entropy_nats")
+    expect(opened.locator("#training-chart")).to_have_attribute("aria-label", "Chart: entropy_nats. GRPO, PreRL, "
+        "NSR-PreRL, DSRL, DSRL, S = 5, NSR-RL → GRPO")  # fmt: skip
+
+
+def test_a_missing_file_is_named(opened, results):
+    rollouts(opened)
+    file = results / "page/rollouts/miniature/chain3/00003.js"
+    text = file.read_text()
+    file.unlink()
+    opened.locator("#rollout-list a").nth(3).click()
+    expect(opened.locator("#rollout")).to_have_text(
+        "page/rollouts/miniature/chain3/00003.js is missing: keep the folder page/ beside this file"
+    )
+    file.write_text(text)
+
+
+def test_in_print_pictures_take_the_place_of_charts(opened):
+    opened.emulate_media(media="print")
+    assert opened.locator("img.printed").first.is_visible()
+    assert not opened.locator("[data-figure]").first.is_visible()
+    assert not opened.locator("nav").is_visible()

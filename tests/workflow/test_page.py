@@ -1,0 +1,63 @@
+"""The page of a finished smoke run, made by its rules."""
+
+import json
+
+import pytest
+from tokenizers import Tokenizer
+
+from checkouts import snakemake
+from prerl.core.files import read_table
+
+MODEL = "miniature"
+
+
+@pytest.fixture(scope="module")
+def results(smoke_run):
+    return smoke_run / "results/smoke"
+
+
+def value_of(file):
+    """What a file of page/ hands to the page."""
+    return json.loads(file.read_text().split(",", 1)[1].removesuffix(");\n"))
+
+
+def test_the_page_is_whole(results):
+    page = (results / "index.html").read_text(encoding="utf-8")
+    assert len(page) < 15e6 and "Its numbers mean nothing." in page
+    assert "This scale gives no verdicts." in (results / "paper_vs_ours.md").read_text(encoding="utf-8")
+    facts = json.loads((results / "page/page.json").read_text())
+    assert facts["provenance"]["changed"] == [] and facts["provenance"]["hashes"]
+    files = {f"{entry['file']}.js" for entry in facts["training"][MODEL]}
+    assert {file.name for file in (results / f"page/training/{MODEL}").iterdir()} == files
+
+
+def test_the_answers_of_the_page_are_those_of_the_run(results):
+    """Text, log-probs and outcome of every answer of GRPO on a benchmark, and both log-probs of the base's rollouts."""
+    run = results / f"{MODEL}/grpo/seed1"
+    samples = read_table(run / "samples.parquet").to_pandas().set_index(["benchmark", "question", "update", "sample"])
+    grades = read_table(run / "grades.parquet").to_pandas().set_index(["benchmark", "question", "update", "sample"])
+    tokenizer = Tokenizer.from_file(str(results / f"{MODEL}/base/seed1/model/tokenizer.json"))
+    compared, both = 0, 0
+    for file in sorted((results / f"page/rollouts/{MODEL}/chain4").glob("*.js")):
+        page = value_of(file)
+        for answer in page["answers"]:
+            if answer["policy"].startswith("grpo@"):
+                update = int(answer["policy"].removeprefix("grpo@").split("/")[0])
+                key = ("chain4", page["id"], update, answer["sample"])
+                row = samples.loc[key]
+                shown = "".join(answer["tokens"])
+                assert shown.startswith(tokenizer.decode(row["token_ids"], skip_special_tokens=True))
+                assert answer["logprobs"]["yx"] == [round(100 * float(value)) for value in row["logprobs"]]
+                assert (answer["outcome"] == "right") == bool(grades.loc[key, "hendrycks"])
+                compared += 1
+            both += "y" in answer["logprobs"]
+    of_benchmark = samples.loc["chain4"].reset_index()
+    assert compared == len(of_benchmark) > 0
+    assert both > 0
+
+
+def test_another_number_of_answers_makes_them_again_and_trains_nothing(smoke_run):
+    (smoke_run / "fewer.yaml").write_text("scales: {smoke: {page: {answers_per_question: 1}}}\n")
+    plan = snakemake(smoke_run, "-n", "--configfile", "fewer.yaml", "--config", "scale=smoke")
+    assert plan.returncode == 0 and "browse_rollouts" in plan.stdout and "train_policy" not in plan.stdout
+    (smoke_run / "fewer.yaml").unlink()

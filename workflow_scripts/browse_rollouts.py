@@ -1,0 +1,110 @@
+"""Answers of one model's policies as files that the page's browser loads one by one.
+
+Writes {output}/{benchmark}.js, an index, and {output}/{benchmark}/{number}.js, a question each: the first answers to it
+by each policy of the seeds that `page.seeds` asks for.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import pyarrow.compute as pc
+from tokenizers import Tokenizer
+
+from prerl.core.errors import run_main
+from prerl.core.files import read_problems, read_table
+from prerl.evaluation.answers import SAMPLE_KEY
+from prerl.publishing.browser import AnswerWriter, outcome_of, write_questions
+
+KEY = list(SAMPLE_KEY)
+ALIGNMENT_ID = "alignment"
+
+
+def answers_of_run(run: dict, answers: int) -> dict[tuple[str, str], list[tuple[str, dict, str]]]:
+    """(benchmark, question) -> (policy, row, outcome) of each answer shown of one method and seed.
+
+    run: {method, seed, samples, grades}. Raises ValueError if an answer has no grade.
+    """
+    table = read_table(Path(run["samples"]))
+    samples = table.filter(pc.less(table["sample"], answers)).to_pandas()
+    grades = read_table(Path(run["grades"]), columns=[*KEY, "hendrycks", "boxed"]).to_pandas()
+    both = samples.merge(grades, on=KEY, how="left", validate="one_to_one")
+    if both["hendrycks"].isna().any():
+        raise ValueError(f"{run['grades']} lacks answers of {run['samples']}: delete it and run the same command again")
+    found: dict[tuple[str, str], list] = {}
+    for row in both.to_dict("records"):
+        boxed = row["boxed"] if isinstance(row["boxed"], str) else None
+        shown = {"sample": row["sample"], "token_ids": row["token_ids"].tolist(), "boxed": boxed}
+        shown["logprobs"] = {"yx": row["logprobs"].tolist()}
+        policy = f"{run['method']}@{row['update']}/{run['seed']}"
+        outcome = outcome_of(bool(row["hendrycks"]), row["finish_reason"])
+        found.setdefault((row["benchmark"], row["question"]), []).append((policy, shown, outcome))
+    return found
+
+
+def alignment_answers(run: dict, answers: int) -> dict[tuple[str, str], list[tuple[str, dict, str]]]:
+    """The same of the base's rollouts for the gradient alignment, which have log P(y) beside log P(y|x).
+
+    run: {seed, benchmark, rollouts, alignment, tokens}.
+    """
+    rollouts = read_table(Path(run["rollouts"])).to_pandas()
+    right = read_table(Path(run["alignment"]), columns=["question", "sample", "right"]).to_pandas()
+    tokens = read_table(Path(run["tokens"]), columns=["question", "sample", "logp_yx", "logp_y"]).to_pandas()
+    logprobs = dict(iter(tokens.groupby(["question", "sample"], sort=False)))
+    both = rollouts[rollouts["sample"] < answers].merge(right, on=["question", "sample"], validate="one_to_one")
+    found: dict[tuple[str, str], list] = {}
+    for row in both.to_dict("records"):
+        of_answer = logprobs[row["question"], row["sample"]]
+        shown = {"sample": row["sample"], "token_ids": row["token_ids"].tolist()}
+        shown["logprobs"] = {"yx": of_answer["logp_yx"].tolist(), "y": of_answer["logp_y"].tolist()}
+        outcome = outcome_of(bool(row["right"]), row["finish_reason"])
+        policy = f"{ALIGNMENT_ID}/{run['seed']}"
+        found.setdefault((row["benchmark"], row["question"]), []).append((policy, shown, outcome))
+    return found
+
+
+def policies_of(settings: dict) -> list[dict]:
+    """id, label, method and update of each policy, in the order of the page. `main`: shown until the reader chooses."""
+    several = len({run["seed"] for run in settings["runs"]}) > 1
+    found = []
+    for run in settings["runs"]:
+        for update in run["updates"]:
+            label = run["label"] + (f" @{update}" if update else "") + (f", seed {run['seed']}" if several else "")
+            main = run["main"] and update == run["updates"][-1] and run["seed"] == settings["runs"][0]["seed"]
+            policy = {"id": f"{run['method']}@{update}/{run['seed']}", "label": label, "main": main}
+            found.append(policy | {"seed": run["seed"]})
+    for run in {run["seed"]: run for run in settings["alignment"]}.values():
+        label = "Base, rollouts of the alignment" + (f", seed {run['seed']}" if several else "")
+        found.append({"id": f"{ALIGNMENT_ID}/{run['seed']}", "label": label, "main": False, "seed": run["seed"]})
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--settings", required=True, type=json.loads, help='JSON {"model", "answers", "runs", "alignment"}'
+    )
+    parser.add_argument("--policy", required=True, type=Path, help="manifest of a model with the samples' tokenizer")
+    parser.add_argument("--questions", required=True, type=Path, nargs="+", help="{benchmark}.parquet")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write")
+    arguments = parser.parse_args()
+    settings = arguments.settings
+    writer = AnswerWriter.of(Tokenizer.from_file(str(arguments.policy.parent / "tokenizer.json")))
+    parts = [answers_of_run(run, settings["answers"]) for run in settings["runs"]]
+    parts += [alignment_answers(run, settings["answers"]) for run in settings["alignment"]]
+    policies = policies_of(settings)
+    order = {policy["id"]: index for index, policy in enumerate(policies)}
+    for path in arguments.questions:
+
+        def answers(question: str, benchmark: str = path.stem) -> list[dict]:
+            rows = [row for part in parts for row in part.get((benchmark, question), [])]
+            rows.sort(key=lambda row: (order[row[0]], row[1]["sample"]))
+            return [writer.answer(*row) for row in rows]
+
+        problems = read_problems(path).to_pylist()
+        count = write_questions(arguments.output, settings["model"], path.stem, problems, answers, policies)
+        print(f"{path.stem}: {count} answers to {len(problems)} questions")
+
+
+if __name__ == "__main__":
+    run_main(main)
