@@ -93,7 +93,7 @@ TABLE = [
      "evaluation.extra_updates.dpo: no such method; methods are grpo"),
     ("unknown phase", "plan", method(phase(kind="warmup")), "methods.new.phases.0.kind: unknown key"),
     ("unknown space", "plan", method(phase(space="pretran")),
-     'phases.0.space: "pretran" is none of pretrain, posttrain; did you mean \'pretrain\'?'),
+     'phases.0.space: "pretran" is none of pretrain, posttrain, mismatched; did you mean \'pretrain\'?'),
     ("unknown sample set", "plan", method(phase(samples="positiv")),
      'phases.0.samples: "positiv" is none of all, positive, negative; did you mean \'positive\'?'),
     ("unknown estimator", "plan", method(phase(estimator="rlo")),
