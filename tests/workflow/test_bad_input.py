@@ -85,6 +85,8 @@ TABLE = [
      'models.qwen3-4b.hub.revision: "main" is not allowed here; give the 40 hex digits of a commit'),
     ("unsupported model", "plan", paper(models={"qwen3-4b": {"architecture": {"model_type": "gemma2"}}}),
      "models.qwen3-4b.architecture: model_type 'gemma2' is not supported, only …soft-capped attention"),
+    ("model that vLLM lacks", "plan", paper(models={"qwen3-4b": {"architecture": {"model_type": "phi"}}}),
+     "rollouts.engine: vllm has no phi of its own, as models.qwen3-4b needs; set it to transformers"),
     ("folder without a model", "plan", paper(models={"own": {"folder": "nowhere"}}),
      "models.own.folder: nowhere has no config.json; name a transformers folder"),
     ("unknown method", "plan", in_scale(warmup_sweep={"method": "dsrll"}),

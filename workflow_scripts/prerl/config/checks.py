@@ -42,7 +42,9 @@ def check_scale(block: Mapping) -> None:
         + _length_faults(block)
         + _prompt_faults(block)
     )
-    faults += _token_mean_faults(block["training"]["token_mean"]) + _model_faults(block["models"])
+    faults += _token_mean_faults(block["training"]["token_mean"]) + _model_faults(
+        block["models"], block["rollouts"]["engine"]
+    )
     faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
     faults += _seed_faults(block) + function_faults(block)
     if faults:
@@ -98,16 +100,24 @@ def _token_mean_faults(token_mean: Mapping) -> list[str]:
     return faults
 
 
-def _model_faults(models: Mapping) -> list[str]:
+def _model_faults(models: Mapping, engine: str) -> list[str]:
     """A fetched model without its shape or of an unsupported kind, or a generated one with a second shape."""
     faults = []
     for name, model in models.items():
-        if "generated" not in model and "architecture" not in model:
+        if "generated" in model:
+            if "architecture" in model:
+                faults.append(f"models.{name}.architecture: belongs inside `generated`; remove it here")
+            continue
+        if "architecture" not in model:
             faults.append(f"models.{name}.architecture: missing; copy the keys from the model's config.json")
-        elif "generated" not in model and model["architecture"].get("model_type") not in FAMILIES:
-            faults.append(f"models.{name}.architecture: {unsupported(model['architecture'].get('model_type'))}")
-        if "generated" in model and "architecture" in model:
-            faults.append(f"models.{name}.architecture: belongs inside `generated`; remove it here")
+            continue
+        model_type = model["architecture"].get("model_type")
+        if model_type not in FAMILIES:
+            faults.append(f"models.{name}.architecture: {unsupported(model_type)}")
+        elif engine == "vllm" and not FAMILIES[model_type].vllm:
+            faults.append(
+                f"rollouts.engine: vllm has no {model_type} of its own, as models.{name} needs; set it to transformers"
+            )
     return faults
 
 

@@ -29,7 +29,8 @@ class Family:
     `mlp` and `head`. gated: the MLP has three matrices, otherwise two. kept_heads, kept_mlp: numbers that the backward
     pass needs, for each unit of the heads' width (without norms) and of the MLP's. tied: what a config.json means that
     leaves tie_word_embeddings out. windows: which layers of a model with a sliding window slide if layer_types does not
-    say: `all`, all but every `sixth`, or none ("").
+    say: `all`, all but every `sixth`, or none (""). vllm: it has a class of its own in vLLM (otherwise vLLM changes
+    transformers' class, also the trainer's).
     """
 
     norms: int = 2
@@ -42,6 +43,7 @@ class Family:
     kept_mlp: int = 4
     tied: bool = False
     windows: str = ""
+    vllm: bool = True
 
 
 FAMILIES = {
@@ -50,14 +52,20 @@ FAMILIES = {
     "granite": Family(),
     "llama": Family(),
     "mistral": Family(windows="all"),
-    "olmo2": Family(float32_norms=True, query_key_norms="width"),
+    "olmo2": Family(float32_norms=True, query_key_norms="width", vllm=False),
     "phi": Family(
-        norms=1, norm_numbers=2, biases=("qkv", "output", "mlp", "head"), gated=False, kept_heads=3, kept_mlp=5
+        norms=1,
+        norm_numbers=2,
+        biases=("qkv", "output", "mlp", "head"),
+        gated=False,
+        kept_heads=3,
+        kept_mlp=5,
+        vllm=False,
     ),
     "phi3": Family(kept_heads=4, windows="all"),
     "qwen2": Family(biases=("qkv",)),
     "qwen3": Family(query_key_norms="head"),
-    "smollm3": Family(tied=True),
+    "smollm3": Family(tied=True, vllm=False),
 }
 """model_type of transformers -> what is known of it. tests/unit compares each with transformers: parameters, FLOPs,
 log-probs of both spaces, an update, samples. Another one is a line here and one in tests/helpers/tiny.py.
