@@ -18,6 +18,7 @@ from prerl.core.errors import UserError
 from prerl.publishing.settings_view import changed_settings
 from publish_scripts import FIGURES, TABLES
 
+pytestmark = pytest.mark.slow  # draws every figure
 ATTACK = "</script><script>alert(1)</script><img src=x onerror=alert(1)>"
 
 

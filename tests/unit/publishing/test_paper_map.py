@@ -16,7 +16,7 @@ from prerl.publishing.claims import CLAIMS
 LIBRARY = ROOT / "workflow_scripts/prerl"
 PAGE = (ROOT / "docs/paper_map.md").read_text(encoding="utf-8")
 RULES = "".join(file.read_text(encoding="utf-8") for file in sorted((ROOT / "rules").glob("*.smk")))
-TARGETS = set(re.findall(r'"((?:figure|table)_\w+)": \{', RULES))
+TARGETS = set(re.findall(r'"((?:figure|table)_\w+)": ', RULES))
 RULE_NAMES = (
     TARGETS | set(re.findall(r"^ *rule (\w+):", RULES, re.M)) | set(re.findall(r'"(aggregate_\w+)": \(', RULES))
 )
