@@ -98,7 +98,7 @@ rule table_more_seeds:
         md=f"{R}/tables/table_more_seeds.md",
     params:
         settings=table_settings,
-        records=RECORDS,
+        records=lambda wildcards: RECORDS,
     log:
         f"{R}/logs/table_more_seeds/all.log",
     benchmark:

@@ -220,7 +220,7 @@ rule collect_provenance:
         f"{R}/provenance.json",
     params:
         settings=publish_settings(CORE),
-        records=RECORDS,
+        records=lambda wildcards: RECORDS,
     log:
         f"{R}/logs/collect_provenance/all.log",
     benchmark:
@@ -345,7 +345,7 @@ rule page:
         settings=publish_settings(CORE),
         block=lambda wildcards, output: settings(**SCALE),  # from `output`: not compared, so that it reruns nothing
         study=STUDY,
-        results=R,
+        results=lambda wildcards: R,
     log:
         f"{R}/logs/page/all.log",
     benchmark:

@@ -10,7 +10,7 @@ MIXED = "Mixed rules and functions in same snakefile."
 """A stage's rules and the functions that make their params stand in one file: apart, a reader would need two."""
 CONDA = "Specify a conda environment or container for each rule."
 IN_THE_DRIVER = {
-    "download_model", "download_data", "download_ood",  # need the network
+    "download_model", "import_model", "download_data", "download_ood",  # need the network
     "prepare_data", "prepare_own_data",  # need little
     "page", "report", "budget", "preflight",  # read the whole run, or run snakemake itself
 }  # fmt: skip
