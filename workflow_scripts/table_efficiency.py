@@ -24,7 +24,9 @@ def main() -> None:
         tables.write(job, pd.DataFrame({"model": settings["models"], "note": note}))
         return
     evidence = Evidence(settings=settings, questions={}, scores={}, ood={}, gradients={}, **job.tables)
-    tables.write(job, pd.DataFrame(efficiency.rows(evidence)), [NOTE])
+    table = pd.DataFrame(efficiency.rows(evidence))
+    reading = table.assign(**{name: table[name].map("{:.4g}".format) for name in efficiency.METHODS})
+    tables.write(job, table, [NOTE], reading)
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def test_the_line_of_a_footer(monkeypatch):
         f"settings {found['settings'][:8]}, model and data {found['model_and_data'][:8]}, ",
         "python 3.11.7, torch 2.13.0; seeds 11-12; 6 jobs on 2 cores of EPYC, 23.5 GiB; 1.50 core-hours, ",
         "at most 1.2 GiB; ",
-        "2 training runs without a record",
+        "training runs without a record: 2",
     ):
         assert part in text
     monkeypatch.setenv("PRERL_LOG", "results/mini/logs/figure_x/all.log")

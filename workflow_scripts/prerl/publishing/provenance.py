@@ -120,7 +120,7 @@ def short(found: Mapping) -> str:
         f"{found['cpu_seconds'] / 3600:.2f} core-hours, {memory}",
     ]
     if found["unrecorded"]:
-        parts.append(f"{found['unrecorded']} training runs without a record")
+        parts.append(f"training runs without a record: {found['unrecorded']}")
     return "; ".join(parts)
 
 
