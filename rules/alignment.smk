@@ -101,7 +101,7 @@ rule gather_alignment:
 
 rule diagnose_base_model:
     input:
-        code=code("diagnose_base_model"),
+        code=code("diagnose_base_model", "reward", "thoughts"),
         policy=base_manifest,
         questions=f"{R}/data/train.parquet",
     output:
@@ -114,6 +114,7 @@ rule diagnose_base_model:
             engine=engine(),
             prompt=SCALE["prompt"],
             sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
+            **functions("reward", "thoughts"),
         ),
         memory=engine_memory("sample_rollouts"),
     log:

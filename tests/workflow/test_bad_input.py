@@ -23,6 +23,7 @@ CHIAN4 = {"questions": 4, "rollouts_per_question": 2, "jobs": 1}
 AIME = bad.CONFIG["scales"]["paper"]["data"]["benchmarks"]["aime24"]
 HARNESS = {k: v for k, v in bad.CONFIG["scales"]["paper"]["ood"]["tasks"]["bbh"].items() if k != "dataset"}
 HARNESS |= {"folder": "nowhere"}
+OWN = {"path": "nowhere.jsonl", "columns": {"problem": "q", "answer": "a"}, "questions": 1}
 MATH = bad.CONFIG["scales"]["paper"]["data"]["train"]
 
 
@@ -44,7 +45,7 @@ def paper(**change):
 
 TABLE = [
     # keys
-    ("unknown key", "plan", configured({"speed": 1}), "speed: unknown key; keys are scale, external, methods, common"),
+    ("unknown key", "plan", configured({"speed": 1}), "speed: unknown key; keys are scale, external, against, methods"),
     ("misspelt key", "plan", in_scale(trainig={}), "scales.miniature.trainig: unknown key; …did you mean 'training'?"),
     ("key of another program", "plan", in_scale(training={"lr": 1.0}), "scales.miniature.training.lr: unknown key"),
     ("unknown key of a benchmark", "plan", benchmarks(chain3={"k": 3}), "data.benchmarks.chain3.k: unknown key"),
@@ -162,6 +163,22 @@ TABLE = [
      "data.benchmarks.again is the same file as train; remove one"),
     ("generated twins", "plan", benchmarks(twin={"role": "main", "generated": CHAIN}),
      "data.benchmarks.twin asks for the same generated problems as chain3; remove one"),
+    ("own problems that are not there", "plan", benchmarks(mine={"role": "ood", "own": OWN}),
+     "data.benchmarks.mine.own.path: nowhere.jsonl is not there (in "),
+    ("own problems of no format", "plan", benchmarks(mine={"role": "ood", "own": OWN | {"path": __file__}}),
+     "data.benchmarks.mine.own.path: …test_bad_input.py is none of .jsonl, .csv, .parquet; convert it"),
+    ("own problems without columns", "plan", benchmarks(mine={"role": "ood", "own": {"path": "x.csv", "questions": 1}}),
+     "data.benchmarks.mine.own.columns: missing"),
+    ("unknown reward", "plan", in_scale(reward={"function": "math"}),
+     'reward.function: "math" is not allowed here; give boxed, math_verify, number, pattern, or FILE.py:FUNCTION'),
+    ("reward function that is not there", "plan", in_scale(reward={"function": f"{__file__}:score"}),
+     "reward.function: …test_bad_input.py defines no function 'score', only: phase, method"),
+    ("pattern without groups", "plan", in_scale(reward={"function": "pattern", "pattern": "#### .+"}),
+     "reward.pattern: '#### .+' has 0 groups; make one group of what is compared"),
+    ("unknown tracker", "plan", in_scale(training={"tracker": "wanb"}),
+     'training.tracker: "wanb" is none of none, tensorboard, wandb, mlflow; did you mean \'wandb\'?'),
+    ("answers of others that are not there", "plan", configured({"external": "nowhere.jsonl"}),
+     "external: nowhere.jsonl is not there (in "),
     ("benchmark named train", "plan", benchmarks(train={"role": "ood", "generated": CHAIN}), "rename the benchmark"),
     ("benchmark of two kinds", "plan", benchmarks(chain3=AIME),
      "chain3: holds role, generated, file; give exactly one of generated, …, own, and null for one"),

@@ -64,6 +64,8 @@ def test_own_reward_and_thoughts_are_used_in_training_and_grading(example):
     expected = 0.8 * grades["hendrycks"] + 0.2 * (samples["text"].str.len() <= 200)  # no question is marked hard
     assert grades["reward"].tolist() == pytest.approx(expected.tolist())
     thoughts = pd.read_parquet(example / RUN / "thoughts.parquet")
+    record = json.loads((example / "results/smoke/provenance/train_policy/miniature_grpo_seed1.json").read_text())
+    assert {"my_rewards.py", "my_thoughts.py"} <= set(record["inputs"])
     lines = [sum(bool(line.strip()) for line in text.splitlines()) for text in samples["text"]]
     assert (thoughts["executions"] + thoughts["reflections"]).tolist() == lines
 

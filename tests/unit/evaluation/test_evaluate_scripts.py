@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
+from table_main import grader_cells
+
 pytestmark = pytest.mark.slow
 
 SCRIPTS = Path(__file__).parents[3] / "workflow_scripts"
@@ -297,6 +299,21 @@ def test_aggregate_scores(tmp_path, settings):
     assert set(scores["metric"]) == {"avg@4", "pass@1", "pass@2", "pass@4", "tokens_mean", "truncation_rate"} | {
         f"{thought}_per_{unit}" for thought in ("reflections", "transitions") for unit in ("answer", "1k_tokens")
     }
+
+
+def test_a_reward_beside_the_graders_reaches_scores_and_table(tmp_path, settings):
+    """A quarter to each right answer and an eighth to each wrong one: easy (1 + 0.625) / 8, hard (0.5 + 0.75) / 8."""
+    for evaluation in settings["evaluations"]:
+        grades = pd.read_parquet(evaluation["grades"])
+        grades.assign(reward=0.125 + 0.125 * grades["hendrycks"]).to_parquet(evaluation["grades"])
+    succeed(*aggregate(settings, tmp_path))
+    questions, scores = pd.read_parquet(tmp_path / "questions.parquet"), pd.read_parquet(tmp_path / "scores.parquet")
+    rewards = scores[(scores["grader"] == "reward") & (scores["method"] == "warm")].set_index("benchmark")["value"]
+    assert rewards[["easy", "hard", "mean"]].tolist() == pytest.approx([1.625 / 8, 1.25 / 8, 2.875 / 16])
+    cells = grader_cells(questions[questions["method"] == "dsrl"], {"confidence": 0.95})
+    assert cells["reward"] == pytest.approx(0.25) and "reward" not in grader_cells(
+        questions.drop(columns="reward"), {"confidence": 0.95}
+    )
 
 
 def test_curves_join_the_parent(tmp_path, settings):
