@@ -17,11 +17,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from PIL import Image
 
-KINDS = {".parquet", ".safetensors", ".csv", ".md", ".png"}  # a PDF shows what the PNG shows
+KINDS = {".parquet", ".safetensors", ".csv", ".md"}  # a figure by the values that it shows, beside it
 FOOTER = re.compile(rb"\nProvenance: .*\n")
-FOOTER_PIXELS = 80  # at the bottom of a figure: at least its footer
 TIMED = {"figure_efficiency", "table_efficiency"}  # show seconds; their other data are in curves.parquet
 FINGERPRINT = re.compile(r"(?<=/)[0-9a-f]{16}(?=/)")  # folder of a state, named by the code's hash among others
 
@@ -35,10 +33,7 @@ def without_seconds(table: pa.Table) -> pa.Table:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file; of a parquet file's names, types and values, of a figure's pixels but for its footer's."""
-    if path.suffix == ".png":
-        with Image.open(path) as image:
-            return hashlib.sha256(image.crop((0, 0, image.width, image.height - FOOTER_PIXELS)).tobytes()).hexdigest()
+    """sha256 of a file; of a parquet file's names, types and values, of a table without the line of its provenance."""
     if path.suffix != ".parquet":
         return hashlib.sha256(FOOTER.sub(b"", path.read_bytes())).hexdigest()
     table = without_seconds(pq.read_table(path)).combine_chunks().replace_schema_metadata()

@@ -24,6 +24,19 @@ def test_seconds_do_not_count(tmp_path):
     assert hashes_of(tmp_path, slower, CURVES | {"value": [0.5, 9.0]}) == before
 
 
+def test_provenance_does_not_count_and_the_rest_of_a_table_does(tmp_path):
+    def of_table(number, origin):
+        (tmp_path / "table.md").write_text(f"| a |\n| {number} |\n\nA note.\n\nProvenance: {origin}.\n\nThe reading.\n")
+        table = pa.table(METRICS).replace_schema_metadata({"provenance": origin})
+        pq.write_table(table, tmp_path / "metrics.parquet")
+        return hashes(tmp_path)
+
+    before = of_table(1, "commit a; 2 jobs on a machine")
+    assert of_table(1, "commit b with uncommitted changes; 3 jobs") == before
+    after = of_table(2, "commit a; 2 jobs on a machine")
+    assert {name for name in after if after[name] != before[name]} == {"table.md"}
+
+
 def test_the_last_bit_of_a_value_and_a_byte_of_a_file_count(tmp_path):
     before = hashes_of(tmp_path)
     for name, changes in {
