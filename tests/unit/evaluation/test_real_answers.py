@@ -102,6 +102,18 @@ def test_math_verify_misses_matrices_in_stripped_truths(capsys):
     assert not any(" " in truth or "\\\\" in truth for truth in stripped)
 
 
+def test_powers_of_ten_of_minerva(capsys):
+    """Truths such as 4.5e33 against the same number as a model writes it, and against ten times that."""
+    truths = [truth for truth in truths_of("minerva_math") if re.fullmatch(r"-?[0-9.]+e-?[0-9]+", truth)]
+    parts = [truth.split("e") for truth in truths]
+    for name, shift, verdict in (("as a power of ten", 0, RIGHT), ("ten times that", 1, WRONG)):
+        answers = [rf"{number}\times 10^{{{int(power) + shift}}}" for number, power in parts]
+        hendrycks, verdicts = grade(answers, truths)
+        show(capsys, "minerva_math 4.5e33 …", name, hendrycks, verdicts)
+        assert verdicts == [verdict] * len(truths) and not any(hendrycks)
+    assert len(truths) == 58
+
+
 def test_lists_of_olympiadbench(capsys):
     r"""In the other order right, without the first element wrong; dollars between the elements change nothing."""
     lines = (DATA / "olympiadbench.jsonl").read_text(encoding="utf-8").splitlines()

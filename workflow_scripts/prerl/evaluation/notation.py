@@ -24,7 +24,7 @@ _TIME = re.compile(r"\s*(\d{1,2}):([0-5]\d)\s*(?:\\text\s*\{\s*)?(?:([ap])\.?\s?
 _FUNCTIONS = ["sqrt", "exp", "log", "ln", "sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"]
 _ARCS = {"asin": "arcsin", "acos": "arccos", "atan": "arctan"}
 _NAMES = {name: name for name in ["pi", *_FUNCTIONS, *_ARCS.values()]} | _ARCS
-_NAME = re.compile(rf"(?<![A-Za-z\\])({'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![A-Za-z])")
+_NAME = re.compile(rf"(?<![A-Za-z\\])(?:(?:np|math)\.)?({'|'.join(sorted(_NAMES, key=len, reverse=True))})(?![A-Za-z])")
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d*)?|\.\d+)[eE]([+-]?\d+)(?![\w.])")
 _SIGNED_EXPONENT = re.compile(r"\^\s*([+-]\s*(?:\d+(?:\.\d+)?|\\?[A-Za-z]+))")
 _OPENED = re.compile(r"(\\sqrt\s*|\^\s*)\(")
@@ -78,7 +78,7 @@ def plain_as_latex(text: str) -> str:
     if "\\" in text:
         return latex
     latex = _SCIENTIFIC.sub(r"(\1\\times 10^{\2})", latex.replace("**", "^"))
-    latex = _NAME.sub(lambda name: rf"\{_NAMES[name[0]]} ", latex)
+    latex = _NAME.sub(lambda name: rf"\{_NAMES[name[1]]} ", latex)
     latex = _SIGNED_EXPONENT.sub(r"^{\1}", latex)
     start = 0
     while opened := _OPENED.search(latex, start):
