@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -49,6 +50,9 @@ shell.prefix(
     "set -euo pipefail; export GLIBC_TUNABLES=glibc.malloc.hugetlb=1; "
     "USERS_HF_HUB_OFFLINE=${{HF_HUB_OFFLINE:-}}; export HF_HUB_OFFLINE=1; "
 )
+
+if shutil.which("sbatch"):
+    os.environ.update(PATH=f"{workflow.basedir}/slurm:{os.getenv('PATH')}")  # slurm/sbatch, for a busy SLURM
 
 R = f"results/{config['scale']}"
 RUN = f"{R}/{{model}}/{{method}}/seed{{seed}}"  # of one method and seed

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from virtual_cluster import (
     STATE,
     TARGET,
     Checkout,
+    kill_while_writing,
     processes_of,
     say,
     trainer_of,
@@ -35,6 +37,22 @@ SCALE = SMOKE | {
     "validation": {"samples_per_question": 1, "max_new_tokens": 48, "schedule": [{"every": 5, "until": "end"}]},
 }
 AT = 6  # the update at which most faults come
+# A program of a busy SLURM: every third call fails, and each while `outage` is there. Of sbatch's every other submits.
+BUSY = """#!/bin/sh
+calls=$(flock {file}.lock sh -c 'echo >> {file}.calls; wc -l < {file}.calls')
+if [ -e {folder}/outage ] || [ $((calls % 3)) = 2 ]; then
+  [ {name} != sbatch ] || [ $((calls % 2)) = 0 ] || {real} "$@" > /dev/null
+  echo "{said}" >&2
+  exit 1
+fi
+exec {real} "$@"
+"""
+BUSY_SAYS = {
+    "sbatch": "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation",
+    "squeue": "slurm_load_jobs error: Unexpected message received",
+    "scontrol": "slurm_load_ctl_conf error: Unexpected message received",
+    "sacct": "sacct: error: Problem talking to the database: Connection refused",
+}
 
 
 def undisturbed(checkout: Checkout, cluster) -> None:
@@ -54,6 +72,25 @@ def scancel(checkout: Checkout, cluster) -> None:
     assert states == ["CANCELLED", "COMPLETED"]
 
 
+def killed_in_an_update(checkout: Checkout, cluster) -> None:
+    """An update takes longer than KillWait: here the trainer is stopped until SLURM sends SIGKILL after SIGTERM."""
+    snakemake = checkout.start(TARGET)
+    checkout.train_until(snakemake, AT)
+    job = checkout.running()["id"]
+    trainer = trainer_of(job)
+    say("scancel", job)
+    with suppress(ProcessLookupError):
+        while True:
+            os.kill(trainer, signal.SIGSTOP)  # again and again: SLURM sends SIGCONT with SIGTERM
+            time.sleep(0.02)
+    done = checkout.update()
+    checkpoints = (checkout.folder / STATE).glob("*/checkpoints/update*")
+    assert max(int(path.name[6:]) for path in checkpoints) == done - done % EVERY
+    checkout.finish(snakemake)
+    assert [job["State"].split()[0] for job in checkout.trainings()] == ["CANCELLED", "COMPLETED"]
+    assert "SIGTERM: update" not in checkout.logs()
+
+
 def time_limit(checkout: Checkout, cluster) -> None:
     """A limit of a minute, of which less than half is left for training; from the third attempt on ten minutes."""
     checkout.run(TARGET, "--set-resources", "train_policy:runtime=1 if attempt < 3 else 10")
@@ -68,14 +105,7 @@ def killed_while_writing(checkout: Checkout, cluster) -> None:
     snakemake = checkout.start(TARGET)
     checkout.train_until(snakemake, 2)
     (folder,) = (checkout.folder / STATE).glob("*/checkpoints")
-    trainer = trainer_of(checkout.running()["id"])
-    for _ in range(5):
-        wait_for(lambda: list(folder.glob(".update*.tmp*")), "a checkpoint being written", pause_s=0.0005)
-        os.kill(trainer, signal.SIGSTOP)  # to look
-        if list(folder.glob(".update*.tmp*")):
-            break
-        os.kill(trainer, signal.SIGCONT)  # it was faster
-    os.kill(trainer, signal.SIGKILL)
+    kill_while_writing(checkout.running()["id"], folder)
     checkout.finish(snakemake)
     assert [job["State"] for job in checkout.trainings()] == ["FAILED", "COMPLETED"]
     assert not list(folder.glob(".update*.tmp*"))
@@ -116,6 +146,36 @@ def snakemake_killed(checkout: Checkout, cluster) -> None:
     if len(jobs) > 2:  # the second came while the first still ran
         assert {job["State"] for job in jobs[1:-1]} == {"FAILED"}
         assert f"{STATE} is in use by process " in checkout.logs()
+
+
+def busy(checkout: Checkout, cluster) -> None:
+    """Three jobs of data and the training: sbatch's second call fails, and the fifth, which submits the training."""
+    programs = checkout.folder / "programs"
+    programs.mkdir()
+    for name, said in BUSY_SAYS.items():
+        file = programs / name
+        file.write_text(BUSY.format(name=name, file=file, folder=programs, real=shutil.which(name), said=said))
+        file.chmod(0o755)
+        Path(f"{file}.calls").touch()
+    shutil.rmtree(checkout.folder / "results/smoke/data")
+    path = f"PATH={programs}:{checkout.site.environment()['PATH']}"
+    snakemake = checkout.start(TARGET, before=("env", path))
+    checkout.train_until(snakemake, 2)
+    (programs / "outage").touch()  # then neither scontrol, squeue nor sacct answers
+
+    def asked() -> int:
+        return (programs / "sacct.calls").read_text().count("\n")
+
+    enough = asked() + 8  # in a row; the plugin's default is five, then it forgets the job
+    wait_for(lambda: asked() > enough, "eight questions")
+    (programs / "outage").unlink()
+    checkout.finish(snakemake)
+    made = [f"prepare_miniature_data_wildcards_{name}" for name in ("chain4", "chain6", "train")]
+    names = [f"rule_{job}" for job in [*made, "train_policy_wildcards_miniature_grpo_1"]]
+    assert sorted((job["Comment"], job["State"]) for job in checkout.accounting()) == [(n, "COMPLETED") for n in names]
+    assert (programs / "sbatch.calls").read_text().count("\n") == 5
+    assert str(checkout.folder) not in say("squeue", "--noheader", "--format=%Z").splitlines()
+    assert "Error in rule" not in checkout.said()
 
 
 def full_disk(checkout: Checkout, cluster) -> None:
@@ -204,10 +264,12 @@ def node_down(checkout: Checkout, cluster) -> None:
 TOGETHER = {
     "undisturbed": (undisturbed, 0),
     "scancel": (scancel, 0),
+    "an update longer than KillWait": (killed_in_an_update, EVERY),
     "time limit": (time_limit, 0),
     "SIGKILL while a checkpoint is written": (killed_while_writing, EVERY),
     "newest checkpoint damaged": (damaged_checkpoint, EVERY),
     "snakemake killed": (snakemake_killed, 0),
+    "busy SLURM": (busy, 0),
     "disk full": (full_disk, EVERY),
     "two runs in one checkout": (two_runs, 0),
     "files seen late": (late_files, 0),

@@ -39,6 +39,7 @@ OPTIONS = [
     *("--profile", "slurm", "--configfile", "scale.yaml", "--config", "scale=smoke", "--latency-wait", "20"),
     # of a machine with two cores and jobs of seconds
     *("--jobs", "4", "--slurm-init-seconds-before-status-checks", "5", "--max-jobs-per-timespan", "100/5s"),
+    *("--max-status-checks-per-second", "1"),
 ]
 
 
@@ -239,8 +240,28 @@ def processes_of(job: str) -> list[int]:
     return found
 
 
-def trainer_of(job: str) -> int:
-    """The process of a job that trains."""
+def trainers_of(job: str) -> list[int]:
+    """The processes of a job that train, one a rank."""
     programs = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in processes_of(job)}
-    (pid,) = [pid for pid, program in programs.items() if program[1:2] == [b"workflow_scripts/train_policy.py"]]
+    return [pid for pid, program in programs.items() if b"workflow_scripts/train_policy.py" in program[1:3]]
+
+
+def trainer_of(job: str) -> int:
+    """The process of a job that trains alone."""
+    (pid,) = trainers_of(job)
     return pid
+
+
+def kill_while_writing(job: str, folder: Path) -> None:
+    """SIGKILL to the trainers of a job while a checkpoint below `folder` has its temporary name."""
+    trainers = trainers_of(job)
+    for _ in range(5):
+        wait_for(lambda: list(folder.glob(".update*.tmp*")), "a checkpoint being written", pause_s=0.0005)
+        for pid in trainers:
+            os.kill(pid, signal.SIGSTOP)  # to look
+        if list(folder.glob(".update*.tmp*")):
+            break
+        for pid in trainers:
+            os.kill(pid, signal.SIGCONT)  # it was faster
+    for pid in trainers:
+        os.kill(pid, signal.SIGKILL)

@@ -241,14 +241,16 @@ def test_pretraining_killed_at_any_point_leaves_nothing_half_written(killers, tm
     killed_at_each_point(killers, "pretrain_miniature_model", arguments, tmp_path, results)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_script_itself_ended_by_a_signal_goes_on(shop, straight, number):
+@pytest.mark.parametrize("numbers", [[signal.SIGKILL], [signal.SIGTERM], [signal.SIGTERM, signal.SIGKILL]])
+def test_the_script_itself_ended_by_a_signal_goes_on(shop, straight, numbers):
+    """SIGTERM and SIGKILL: less time between them than an update takes."""
     training, expected, _ = straight
-    folder = shop.folder / f"signal{number}"
+    folder = shop.folder / "signals{}".format("_".join(map(str, map(int, numbers))))
     process = start_script(training, folder)
     wait_for_update(process, folder, 3)
-    process.send_signal(number)
-    assert process.wait() == -number
+    for number in numbers:
+        process.send_signal(number)
+    assert process.wait() == -numbers[-1]
     assert start_script(training, folder).wait() == 0, (folder / "log").read_text()
     assert training.results(folder) == expected
     assert not leftovers(folder)

@@ -88,8 +88,17 @@ def test_squeue_is_asked_for_the_end_of_the_job(tmp_path, monkeypatch):
     assert (tmp_path / "asked").read_text() == "%s --noheader --jobs=17 --format=%e\n"
 
 
+def test_a_busy_squeue_is_asked_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(time_limit, "PAUSE_S", 0.0)
+    fake_squeue(
+        tmp_path, monkeypatch, f"echo >> {tmp_path}/asked; [ $(wc -l < {tmp_path}/asked) = 3 ] && echo 1795645619"
+    )
+    assert slurm_end_s() == 1795645619.0
+
+
 @pytest.mark.parametrize("answer", ["echo N/A", "echo slurm_load_jobs error >&2; exit 1"])
 def test_a_squeue_that_does_not_answer_ends_the_job(tmp_path, monkeypatch, answer):
+    monkeypatch.setattr(time_limit, "PAUSE_S", 0.0)
     fake_squeue(tmp_path, monkeypatch, answer)
     with pytest.raises(UserError, match="squeue must work on the compute nodes"):
         slurm_end_s()

@@ -19,22 +19,28 @@ from prerl.core.files import write_json
 
 MARGIN_S = 30.0  # to write the checkpoint and to end; SLURM itself looks at its limits every 30 s
 ATTEMPTS = 5  # in a row without a new checkpoint
+QUESTIONS, PAUSE_S = 30, 10.0  # to a busy SLURM: five minutes cost less than the way through the queue
 
 
 def slurm_end_s() -> float | None:
     """When SLURM's time limit ends this job, in seconds since 1970; None outside of SLURM.
 
-    Asked of squeue, since SLURM before 23.02 has no variable for it. Raises UserError if squeue does not answer.
+    Asked of squeue, since SLURM before 23.02 has no variable for it: QUESTIONS times while it fails, PAUSE_S between.
+    Raises UserError without an answer.
     """
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return None
     command = ["squeue", "--noheader", f"--jobs={job}", "--format=%e"]
-    asked = subprocess.run(command, env=os.environ | {"SLURM_TIME_FORMAT": "%s"}, capture_output=True, text=True)
+    for _ in range(QUESTIONS):
+        asked = subprocess.run(command, env=os.environ | {"SLURM_TIME_FORMAT": "%s"}, capture_output=True, text=True)
+        if not asked.returncode:
+            break
+        time.sleep(PAUSE_S)
     if asked.returncode or not asked.stdout.strip().isdigit():
         raise UserError(
             f"`{' '.join(command)}` gives {asked.stdout + asked.stderr!r} and not the time when this job ends: squeue "
-            "must work on the compute nodes; start the job again where the controller was only busy"
+            "must work on the compute nodes; where the controller was only busy for long, start the job again"
         )
     return float(asked.stdout)
 
