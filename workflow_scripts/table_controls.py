@@ -8,7 +8,8 @@ from prerl.publishing.inputs import TABLE, read_job
 NOTE = (
     "As it is, under the control, and the change (control - as it is, paired by seed; of ratios their ratio), each "
     "with its t interval over seeds; units and rule of verdicts as in table_claims (docs/claims.md). Of {count} "
-    "intervals about {expected:.1f} would miss a true value by chance."
+    "intervals about {expected:.1f} would miss a true value by chance. Seen with 80 % power: the smallest change, if "
+    "the seeds' spread is the true one."
 )
 
 
@@ -20,6 +21,7 @@ def main() -> None:
     for column, title in (("as_is", "as it is"), ("under", "under the control"), ("change", "change")):
         cells = table[[column, f"{column}_low", f"{column}_high"]].to_numpy()
         form[title] = [interval_text(*values) for values in cells]
+    form["seen with 80 % power"] = table["smallest_effect"].map(tables.number)
     form["verdict under it"], form["seeds"], form["n"] = table["verdict"], table["seeds"], table["n"]
     notes = [NOTE.format(count=2 * len(table), expected=2 * len(table) * (1 - job.settings["confidence"]))]
     tables.write(job, table, notes, form.sort_values(["claim", "control"], kind="stable"))

@@ -41,7 +41,7 @@ def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame]
                 cells = {"model": model, "method": label(settings, method), "update": update}
                 cells |= {"benchmark": benchmark} | tables.accuracy_cells(rows, settings) | grader_cells(rows, settings)
                 if method != REFERENCE and REFERENCE in settings["methods"]:
-                    cells |= tables.difference_cells(contrasts[model], method, REFERENCE, benchmark)
+                    cells |= tables.difference_cells(contrasts[model], settings, method, REFERENCE, benchmark)
                 table.append(cells | tables.paper_cells(model, method, benchmark))
     return tables.frame(table)
 

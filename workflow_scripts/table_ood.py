@@ -33,7 +33,7 @@ def build(answers: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame], 
                 cells |= tables.accuracy_cells(rows, settings)
                 for reference in REFERENCES:
                     if reference != method and reference in (BASE, *settings["methods"]):
-                        cells |= tables.difference_cells(contrasts[model], method, reference, benchmark)
+                        cells |= tables.difference_cells(contrasts[model], settings, method, reference, benchmark)
                 table.append(cells | tables.paper_ood_cells(model, method, benchmark))
     return tables.frame(table)
 

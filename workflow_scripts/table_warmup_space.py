@@ -27,7 +27,7 @@ def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame]
                 cells |= tables.accuracy_cells(rows, settings)
                 for reference in REFERENCES[: METHODS.index(method)]:
                     if reference in methods:
-                        cells |= tables.difference_cells(contrasts[model], method, reference, benchmark)
+                        cells |= tables.difference_cells(contrasts[model], settings, method, reference, benchmark)
                 table.append(cells | tables.paper_cells(model, method, benchmark))
     return tables.frame(table)
 

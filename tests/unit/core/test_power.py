@@ -12,6 +12,7 @@ from prerl.core.power import (
     smallest_effect,
     two_stage_interval,
     two_stage_seeds,
+    visible,
 )
 from prerl.core.statistics import t_interval
 
@@ -45,6 +46,13 @@ def test_the_smallest_effect_has_80_percent_power_and_its_seeds_suffice(seeds):
     assert power(effect, seeds, 0.95) == pytest.approx(POWER, abs=1e-9)
     assert seeds_to_see(effect * 1.0001, 0.95) == seeds_to_see(-effect * 1.0001, 0.95) == seeds
     assert seeds_to_see(effect * 0.9999, 0.95) == seeds + 1
+
+
+def test_the_smallest_effect_by_an_interval_is_that_of_its_spread():
+    values = [1.0, 2.0, 3.0, 4.0, 7.0]
+    _, low, high = t_interval(values, 0.95)
+    assert visible(low, high, 5, 0.95) == pytest.approx(smallest_effect(5, 0.95) * np.std(values, ddof=1))
+    assert math.isnan(visible(math.nan, math.nan, 1, 0.95))
 
 
 def test_an_effect_of_nothing_is_never_seen():

@@ -155,6 +155,8 @@ def test_main_table_by_hand(study, smoke, tmp_path):
     assert float(dsrl["accuracy"]) == pytest.approx(81.25 - 0.25)
     assert float(dsrl["vs_grpo"]) == pytest.approx(-0.25)
     assert float(dsrl["vs_grpo_t_low"]) == pytest.approx(-0.25 - 2.7764451 * 0.5590170 / 5**0.5)
+    # five seeds see 1.681997 sd with 80 % power
+    assert float(dsrl["vs_grpo_smallest_effect"]) == pytest.approx(1.681997 * 0.5590170, rel=1e-5)
     # math-verify calls one more answer of 80 right; one answer of 80 is unscorable
     assert float(dsrl["math_verify"]) == pytest.approx(81.0 + 1.25)
     # seed 11 lacks one of 80 answers: sd of −1.25 and four zeros is 0.559017

@@ -54,6 +54,20 @@ def smallest_effect(seeds: int, confidence: float) -> float:
     return (low + high) / 2
 
 
+def visible(low: float, high: float, seeds: int, confidence: float) -> float:
+    """The effect that `seeds` seeds see with 80 % power if their spread is the true one, by their t interval.
+
+    In the unit of the bounds: 1.35 half-widths with five seeds, 1.38 with eight. NaN without an interval.
+
+    >>> round(visible(-1.0, 1.0, 5, 0.95), 2)
+    1.35
+    """
+    if math.isnan(low) or math.isnan(high):
+        return math.nan
+    spread = (high - low) / 2 * math.sqrt(seeds) / t_quantile((1 + confidence) / 2, seeds - 1)
+    return smallest_effect(seeds, confidence) * spread
+
+
 def seeds_to_see(effect: float, confidence: float) -> int | None:
     """The least number of seeds that see `effect` (in sds, either sign) with 80 % power; None beyond MOST_SEEDS.
 

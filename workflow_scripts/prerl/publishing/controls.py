@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pandas as pd
 
+from prerl.core.power import visible
 from prerl.core.statistics import Interval, t_interval
 from prerl.evaluation.results import NotMeasured
 from prerl.publishing.claims import CLAIMS, Claim, Evidence
 from prerl.publishing.verdicts import refuse_untrained, reported, verdict
 
 COLUMNS = ["control", "claim", "as_is", "as_is_low", "as_is_high", "under", "under_low", "under_high", "change"]
-COLUMNS += ["change_low", "change_high", "verdict", "seeds", "n"]
+COLUMNS += ["change_low", "change_high", "smallest_effect", "verdict", "seeds", "n"]
 
 
 def under(evidence: Evidence, replacing: dict[str, str]) -> Evidence:
@@ -60,6 +61,9 @@ def row(name: str, claim: Claim, evidence: Evidence) -> dict:
     for column, interval in zip(("as_is", "under", "change"), intervals, strict=True):
         cells |= {column: interval.value, f"{column}_low": interval.low, f"{column}_high": interval.high}
     _, low, high = intervals[1]
+    change = t_interval(values[2].to_numpy(), confidence)
+    smallest = visible(change.low, change.high, len(values[2]), confidence)
+    cells["smallest_effect"] = reported(claim, Interval(smallest, 0.0, 0.0)).value  # a change, as `change` is
     word = verdict(low, high, claim.null, claim.side) if evidence.settings["verdicts"] else ""
     return cells | {"verdict": word, "seeds": len(values[0]), "n": controlled.n}
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from prerl.core.constants import MEAN
+from prerl.core.power import visible
 from prerl.core.statistics import t_interval
 from prerl.evaluation import results
 from prerl.evaluation.contrasts import by_question, question_bootstrap
@@ -54,13 +55,14 @@ def accuracy_cells(rows: pd.DataFrame, settings: dict) -> dict:
     return counts | {"accuracy": value} | _interval_cells("t", *seed_bounds) | _interval_cells("boot", *question_bounds)
 
 
-def difference_cells(contrasts: pd.DataFrame, method: str, reference: str, benchmark: str) -> dict:
-    """Difference in percentage points under `vs_{reference}`, from the contrasts table: t over seeds, bootstrap."""
+def difference_cells(contrasts: pd.DataFrame, settings: dict, method: str, reference: str, benchmark: str) -> dict:
+    """Difference in percentage points under `vs_{reference}`, from the contrasts table: t over seeds, bootstrap, and
+    the smallest one that the seeds see with 80 % power."""
     row, prefix = results.contrast(contrasts, method, reference, benchmark), f"vs_{reference}"
     t_bounds = _interval_cells(f"{prefix}_t", row["t_low"], row["t_high"])
-    return (
-        {prefix: row["difference_pp"]} | t_bounds | _interval_cells(f"{prefix}_boot", row["boot_low"], row["boot_high"])
-    )
+    smallest = visible(row["t_low"], row["t_high"], row["seeds"], settings["confidence"])
+    boot_bounds = _interval_cells(f"{prefix}_boot", row["boot_low"], row["boot_high"])
+    return {prefix: row["difference_pp"]} | t_bounds | boot_bounds | {f"{prefix}_smallest_effect": smallest}
 
 
 def frame(rows: list[dict]) -> pd.DataFrame:
@@ -91,6 +93,7 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
             form[f"vs {name} (pp)"] = table[f"vs_{reference}"].map(number)
             form[f"paired t, seeds (vs {name})"] = brackets(f"vs_{reference}_t")
             form[f"paired bootstrap, questions (vs {name})"] = brackets(f"vs_{reference}_boot")
+            form[f"seen with 80 % power (vs {name}, pp)"] = table[f"vs_{reference}_smallest_effect"].map(number)
     form["questions"], form["answers"], form["seeds"] = table["questions"], table["answers"], table["seeds"]
     form["paper (grade)"] = [
         f"{value:.2f} ({grade})" if grade else ""
