@@ -134,6 +134,10 @@ def test_one_process_in_bfloat16_saves_the_plain_files_and_goes_on(one_process, 
 def test_each_family_loaded_in_shards_is_the_model_loaded_whole(one_process, family, tmp_path):
     """Buffers too, such as Gemma's scale of embeddings and the rotary frequencies, and no dropout."""
     family_model(family, attention_dropout=0.5, resid_pdrop=0.5).save_pretrained(tmp_path)
+    if family == "llama":  # as Llama 2's files
+        file = tmp_path / "model.safetensors"
+        unused = {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
+        save_file(load_file(file) | unused, file, metadata={"format": "pt"})
     models = load_model(tmp_path, "cpu"), empty_model(tmp_path)
     for model in models:
         prepare(model, one_process, "bfloat16")

@@ -38,6 +38,8 @@ from prerl.models.sharding import is_sharded
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
+FREQUENCIES = ".rotary_emb.inv_freq"
+"""In files of older Llama and Mistral models, a layer at a time; made from config.json instead."""
 
 
 def save_checkpoint(
@@ -152,7 +154,12 @@ def load_shards(
     try:
         with ExitStack() as stack:
             opened = [stack.enter_context(safe_open(folder / part, "pt")) for part in parts]
-            held = {name: part for part in opened for name in part.keys() if name.startswith(prefix)}  # noqa: SIM118
+            held = {
+                name: part
+                for part in opened
+                for name in part.keys()  # noqa: SIM118 (not a dictionary)
+                if name.startswith(prefix) and not name.endswith(FREQUENCIES)
+            }
             for name, parameter in module.named_parameters(remove_duplicate=False):
                 key = prefix + name
                 if id(parameter) not in filled:
