@@ -3,6 +3,7 @@
 #   snakemake --cores 2                     everything: figures, tables and report in results/{scale}
 #   snakemake --cores 2 figure_thoughts     one target and what it needs
 #   snakemake --cores 2 baselines           the paper's baselines beside GRPO and DSRL
+#   snakemake --cores 2 headline            the base, GRPO and DSRL of the first model alone
 #   snakemake --cores 2 more_seeds          seeds added until a claim's interval has a stated width
 #   snakemake -n --config scale=paper       the plan of another scale
 #   snakemake --cores 2 verify --config against=results/reference/miniature     does this run give what that one gave?
@@ -43,13 +44,13 @@ rule all:
         expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
         f"{R}/report.html",
         f"{R}/provenance.json",
-        released(CORE),
+        released(with_parents(CORE)),
 
 
 # What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three. driver: the environment
 # that Snakemake itself runs in.
 for job_rule in workflow.rules:
-    if job_rule.name not in ("all", "baselines", "more_seeds"):
+    if job_rule.name not in ("all", "baselines", "headline", "more_seeds"):
         job_rule.resources["cpus"] = threads_of(job_rule.name)
         job_rule.resources["engine"] = ENGINES.get(job_rule.name, "none")
         job_rule.resources["environment"] = f"envs/{Path(job_rule.conda_env).name}" if job_rule.conda_env else "driver"

@@ -27,7 +27,7 @@ from prerl.planning.code_lists import code_files
 from prerl.planning.gpus import choose_gpus
 from prerl.planning.host_memory import check_host_memory
 from prerl.planning.memory import cache_gib, check_memory
-from prerl.planning.schedule import PRIORITIES
+from prerl.planning.schedule import priority
 
 try:
     refuse_duplicate_keys([*workflow.configfiles, *config_files()])
@@ -78,7 +78,7 @@ BASELINES, CONTROLS = (
     for target in ("baselines", "controls")
 )
 # what figures, tables and claims are about, but for these two targets
-CORE = [name for name in METHODS if name not in (*BASELINES, *CONTROLS)]
+CORE = [name for name, method in METHODS.items() if name not in (*BASELINES, *CONTROLS) and method.part_of is None]
 
 
 def further_seeds(scale):
@@ -88,11 +88,16 @@ def further_seeds(scale):
 
 
 def with_parents(methods):
-    """These methods and those whose updates are a part of theirs, in the order of the configuration."""
+    """These runs and those whose updates are a part of theirs, in the order of the configuration."""
     chosen = set(methods)
     while parents := {METHODS[name].parent for name in chosen} - chosen - {None}:
         chosen |= parents
     return [name for name in METHODS if name in chosen]
+
+
+def whole(runs):
+    """Those of the runs that are a method, not the first part of one (prerl.config.methods._early_runs)."""
+    return [name for name in runs if METHODS[name].part_of is None]
 
 
 # tasks of lm-evaluation-harness; those that run code of the model only if the user allows it
@@ -155,6 +160,10 @@ def threads_of(rule_name):
     if threads == "all":
         return workflow.cores
     return for_each_gpu(rule_name, threads) if rule_name in AUTO else threads
+
+
+def priority_of(rule_name):
+    return lambda wildcards: priority(rule_name, dict(wildcards.items()), SCALE, METHODS)
 
 
 def resources_of(rule_name):

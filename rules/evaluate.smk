@@ -5,17 +5,17 @@ localrules:
     aggregate_scores,
     aggregate_baselines,
     aggregate_controls,
+    aggregate_headline,
     aggregate_ood,
 
 
-# rule -> folder of its tables in that of the model, and the methods in them
+HEADLINE = [name for name in ("grpo", "dsrl") if name in METHODS]
+# rule -> folder of its tables in that of the model, the methods in them, the runs whose answers are
 AGGREGATES = {
-    "aggregate_scores": ("", CORE),
-    "aggregate_baselines": (
-        "baselines/",
-        with_parents([*BASELINES, *(name for name in ("grpo", "dsrl") if name in METHODS)]),
-    ),
-    "aggregate_controls": ("controls/", with_parents([*CORE, *CONTROLS])),
+    "aggregate_scores": ("", CORE, with_parents(CORE)),
+    "aggregate_baselines": ("baselines/", *[whole(with_parents([*BASELINES, *HEADLINE]))] * 2),
+    "aggregate_headline": ("headline/", HEADLINE, HEADLINE),
+    "aggregate_controls": ("controls/", whole(with_parents([*CORE, *CONTROLS])), with_parents([*CORE, *CONTROLS])),
 }
 
 
@@ -61,7 +61,7 @@ rule generate_samples:
         f"{R}/logs/generate_samples/{JOB}.log",
     benchmark:
         f"{R}/benchmarks/generate_samples/{JOB}.tsv"
-    priority: PRIORITIES["generate_samples"]
+    priority: priority_of("generate_samples")
     threads: threads_of("generate_samples")
     resources:
         **resources_of("generate_samples"),
@@ -118,7 +118,7 @@ rule evaluate_ood:
         f"{R}/logs/evaluate_ood/{JOB}.log",
     benchmark:
         f"{R}/benchmarks/evaluate_ood/{JOB}.tsv"
-    priority: PRIORITIES["evaluate_ood"]
+    priority: priority_of("evaluate_ood")
     threads: threads_of("evaluate_ood")
     resources:
         **resources_of("evaluate_ood"),
@@ -186,7 +186,27 @@ def each_run(methods, *names, seeds=SCALE["seeds"]):
     ]
 
 
-def aggregate_settings(model, methods, seeds=SCALE["seeds"]):
+def answered_runs(runs, *names, seeds=SCALE["seeds"]):
+    """each_run of the base and of those runs that have answers."""
+    return each_run([BASE, *(run for run in runs if evaluated_updates(run))], *names, seeds=seeds)
+
+
+def aggregate_settings(model, methods, answered, seeds=SCALE["seeds"]):
+    """methods: in the tables; answered: the runs whose answers are. The curves need the runs that they continue."""
+
+    def spans(runs):
+        return {
+            name: {
+                "parent": METHODS[name].parent,
+                "first_update": METHODS[name].first_update,
+                "last_update": METHODS[name].last_update,
+            }
+            for name in runs
+        }
+
+    def method_of(run):
+        return run if run == BASE else METHODS[run].part_of or run
+
     def of_model(runs):
         return [
             {key: value.format(model=model) if isinstance(value, str) else value for key, value in run.items()}
@@ -200,40 +220,36 @@ def aggregate_settings(model, methods, seeds=SCALE["seeds"]):
         validation_benchmarks=SCALE["validation"]["benchmarks"],
         seeds=seeds,
         samples_per_question=SCALE["evaluation"]["samples_per_question"],
-        methods={
-            name: {
-                "parent": METHODS[name].parent,
-                "first_update": METHODS[name].first_update,
-                "last_update": METHODS[name].last_update,
-            }
-            for name in methods
-        },
+        methods=spans(methods),
+        parts=spans(name for name in with_parents(methods) if name not in methods),
         evaluations=[
-            run | {"updates": evaluated_updates(run["method"])}
-            for run in of_model(each_run([BASE, *methods], "grades", "thoughts", seeds=seeds))
+            run | {"method": method_of(run["method"]), "updates": evaluated_updates(run["method"])}
+            for run in of_model(answered_runs(answered, "grades", "thoughts", seeds=seeds))
         ],
-        histories=of_model(each_run(methods, "metrics", "validation", seeds=seeds)),
+        histories=of_model(each_run(with_parents(methods), "metrics", "validation", seeds=seeds)),
     )
 
 
-for aggregate, (folder, members) in AGGREGATES.items():
+for aggregate, (folder, members, answered) in AGGREGATES.items():
 
     rule:
         name:
             aggregate
         input:
             code=code("aggregate_scores"),
-            grades=[run["grades"] for run in each_run([BASE, *members], "grades")],
-            thoughts=[run["thoughts"] for run in each_run([BASE, *members], "thoughts")],
-            metrics=[run["metrics"] for run in each_run(members, "metrics")],
-            validation=[run["validation"] for run in each_run(members, "validation")],
+            grades=[run["grades"] for run in answered_runs(answered, "grades")],
+            thoughts=[run["thoughts"] for run in answered_runs(answered, "thoughts")],
+            metrics=[run["metrics"] for run in each_run(with_parents(members), "metrics")],
+            validation=[run["validation"] for run in each_run(with_parents(members), "validation")],
         output:
             questions=f"{R}/{{model}}/{folder}questions.parquet",
             scores=f"{R}/{{model}}/{folder}scores.parquet",
             contrasts=f"{R}/{{model}}/{folder}contrasts.parquet",
             curves=f"{R}/{{model}}/{folder}curves.parquet",
         params:
-            settings=lambda wildcards, rule_members=members: aggregate_settings(wildcards.model, rule_members),
+            settings=lambda wildcards, rule_members=members, rule_answered=answered: aggregate_settings(
+                wildcards.model, rule_members, rule_answered
+            ),
         log:
             f"{R}/logs/{aggregate}/{{model}}.log",
         benchmark:

@@ -38,8 +38,8 @@ def further_files(name):
 
     def paths(wildcards):
         chosen = chosen_seeds()
-        bases = [BASE] if name in ("grades", "thoughts") else []
-        runs = each_run([*bases, *chosen["methods"]], name, seeds=chosen["seeds"])
+        list_runs = answered_runs if name in ("grades", "thoughts") else each_run
+        runs = list_runs(chosen["methods"], name, seeds=chosen["seeds"])
         return [run[name].format(**wildcards) for run in runs]
 
     return paths
@@ -47,7 +47,7 @@ def further_files(name):
 
 def further_settings(wildcards):
     chosen = chosen_seeds()
-    return aggregate_settings(wildcards.model, chosen["methods"], chosen["seeds"])
+    return aggregate_settings(wildcards.model, whole(chosen["methods"]), chosen["methods"], chosen["seeds"])
 
 
 rule aggregate_more_seeds:
@@ -83,7 +83,7 @@ rule aggregate_more_seeds:
 def table_settings(wildcards):
     chosen = chosen_seeds()
     further = {"more_seeds": SCALE["more_seeds"], "first_seeds": SCALE["seeds"], "chosen": chosen}
-    return publish_settings(chosen["methods"], seeds=chosen["seeds"], **further)
+    return publish_settings(whole(chosen["methods"]), seeds=chosen["seeds"], **further)
 
 
 rule table_more_seeds:

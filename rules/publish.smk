@@ -33,7 +33,7 @@ ALIGNMENT, GRADIENTS, ALIGNMENT_TOKENS = (
 )
 
 
-def publish_settings(methods, seeds=SCALE["seeds"], **further):
+def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"]), **further):
     """What a reader of figures and tables learns about the runs of these methods and seeds."""
     validation = SCALE["validation"]
     warmup_method = SCALE["warmup_sweep"]["method"]
@@ -41,7 +41,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], **further):
         scale=config["scale"],
         reading=SCALE.get("reading"),
         verdicts=SCALE["verdicts"],
-        models=list(SCALE["models"]),
+        models=models,
         seeds=seeds,
         alignment=ALIGNMENT_RUNS,
         bases=BASES,
@@ -57,7 +57,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], **further):
                         "samples": phase.settings.samples,
                         "updates": phase.last_update - phase.first_update + 1,
                     }
-                    for phase in METHODS[name].phases
+                    for phase in METHODS[name].stages
                 ],
             }
             for name in methods
@@ -144,23 +144,28 @@ TABLES = {
 STYLE = ["workflow_scripts/prerl/publishing/figures.mplstyle"]  # how figures look
 
 
-def tables_of(aggregate, *names):
+def tables_of(aggregate, *names, models=SCALE["models"]):
     """The tables that a rule of AGGREGATES makes, of each model."""
     folder = AGGREGATES[aggregate][0]
-    return {name: expand(f"{R}/{{model}}/{folder}{name}.parquet", model=SCALE["models"]) for name in names}
+    return {name: expand(f"{R}/{{model}}/{folder}{name}.parquet", model=models) for name in names}
 
 
-# of the targets `baselines`, by the script of the main table, `controls`, and `map`
-BASELINE_TABLES = {"table_baselines": tables_of("aggregate_baselines", "questions", "contrasts", "curves")}
+# of the targets `baselines` and, of the first model alone, `headline`, by the script of the main table, `controls`, and `map`
+MAIN = ("questions", "contrasts", "curves")
+FIRST_MODEL = list(SCALE["models"])[:1]
+BASELINE_TABLES = {"table_baselines": tables_of("aggregate_baselines", *MAIN)}
+HEADLINE_TABLES = {"table_headline": tables_of("aggregate_headline", *MAIN, models=FIRST_MODEL)}
 CONTROL_TABLES = {"table_controls": tables_of("aggregate_controls", "questions", "scores", "curves")}
 CONTROL_FIGURES = {"figure_controls": CONTROL_TABLES["table_controls"]}
 MAP_TABLES = {"table_map": {"questions": QUESTIONS, "curves": CURVES}}
 MAP_FIGURES = {"figure_map": MAP_TABLES["table_map"]}
 BASES = [{"model": model, "seed": seed} for model in SCALE["models"] for seed in SCALE["seeds"]]
 DIAGNOSIS = {"table_diagnosis": {"diagnosis": [f"{BASE_RUN}/diagnosis.parquet".format(**base) for base in BASES]}}
-ON_REQUEST = {**DIAGNOSIS, **BASELINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES, **MAP_FIGURES, **MAP_TABLES}
+ON_REQUEST = {**DIAGNOSIS, **BASELINE_TABLES, **HEADLINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES}
+ON_REQUEST |= {**MAP_FIGURES, **MAP_TABLES}
 METHODS_OF = {  # target -> what its settings tell of; the others: CORE
     **dict.fromkeys(BASELINE_TABLES, AGGREGATES["aggregate_baselines"][1]),
+    **dict.fromkeys(HEADLINE_TABLES, HEADLINE),
     **dict.fromkeys([*CONTROL_TABLES, *CONTROL_FIGURES], AGGREGATES["aggregate_controls"][1]),
 }
 
@@ -190,12 +195,15 @@ for target, inputs in {**FIGURES, **TABLES, **ON_REQUEST}.items():
         name:
             target
         input:
-            code=code("table_main" if target in BASELINE_TABLES else target) + (STYLE if target.startswith("figure") else []),
+            code=code("table_main" if target in {**BASELINE_TABLES, **HEADLINE_TABLES} else target)
+            + (STYLE if target.startswith("figure") else []),
             **inputs,
         output:
             **published(target),
         params:
-            settings=publish_settings(METHODS_OF.get(target, CORE)),
+            settings=publish_settings(
+                METHODS_OF.get(target, CORE), models=FIRST_MODEL if target in HEADLINE_TABLES else list(SCALE["models"])
+            ),
             study=STUDY,  # for the caption
             files=file_options,
             records=RECORDS,
@@ -395,6 +403,7 @@ localrules:
     controls,
     diagnose,
     map,
+    headline,
 
 
 rule baselines:
@@ -415,6 +424,12 @@ rule map:
 rule diagnose:
     input:
         list(published("table_diagnosis").values()),
+
+
+# base, GRPO and DSRL of the first model: the paper's main result, for the fewest GPU-hours
+rule headline:
+    input:
+        list(published("table_headline").values()),
 
 
 def external_answers(wildcards):

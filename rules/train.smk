@@ -68,6 +68,7 @@ rule train_policy:
         f"{R}/benchmarks/train_policy/{JOB}.tsv"
     wildcard_constraints:
         method=any_of(METHODS),
+    priority: priority_of("train_policy")
     threads: threads_of("train_policy")
     resources:
         **resources_of("train_policy"),
@@ -107,7 +108,7 @@ rule reincarnate_policy:
         f"{R}/benchmarks/reincarnate_policy/{JOB}.tsv"
     wildcard_constraints:
         method=any_of(name for name, method in METHODS.items() if method.parent),
-    priority: PRIORITIES["reincarnate_policy"]
+    priority: priority_of("reincarnate_policy")
     threads: threads_of("reincarnate_policy")
     resources:
         **resources_of("reincarnate_policy"),
@@ -120,10 +121,12 @@ rule reincarnate_policy:
 
 def readers(wildcards):
     """What is made from a run's checkpoints and state: once all of it is there, nothing reads them again."""
-    own = CORE if wildcards.method in CORE else METHODS  # what `all` trains waits for no baseline
+    core = with_parents(CORE)
+    own = core if wildcards.method in core else METHODS  # what `all` trains waits for no baseline
     children = [name for name in own if METHODS[name].parent == wildcards.method]
     runs = [RUN.format(model=wildcards.model, method=name, seed=wildcards.seed) for name in [wildcards.method, *children]]
-    made = [f"{run}/metrics.parquet" for run in runs] + [f"{runs[0]}/samples.parquet"]
+    made = [f"{run}/metrics.parquet" for run in runs]
+    made += [f"{runs[0]}/samples.parquet"] if evaluated_updates(wildcards.method) else []
     return made + ([f"{runs[0]}/ood.parquet"] if OOD_TASKS and wildcards.method in CORE else [])
 
 
@@ -144,7 +147,7 @@ rule release_checkpoints:
         f"{R}/logs/release_checkpoints/{JOB}.log",
     wildcard_constraints:
         method=any_of(METHODS),
-    priority: PRIORITIES["release_checkpoints"]
+    priority: priority_of("release_checkpoints")
     conda:
         "../envs/train.yaml"
     shell:
@@ -153,7 +156,7 @@ rule release_checkpoints:
 
 
 def released(methods):
-    """Lists of what was removed of these methods' runs, where the scale keeps no checkpoints."""
+    """Lists of what was removed of the runs of these methods, where the scale keeps no checkpoints."""
     if SCALE["training"]["keep_checkpoints"]:
         return []
     path = f"{RUN}/checkpoints/released.json"

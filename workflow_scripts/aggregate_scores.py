@@ -3,7 +3,7 @@
 The settings name the input files:
 {"bootstrap": {"resamples", "confidence", "seed"}, "benchmarks": […], "main_benchmarks": […],
 "validation_benchmarks": […], "seeds": […], "samples_per_question": n,
-"methods": {name: {"parent", "first_update", "updates"}},
+"methods": {name: {"parent", "first_update", "last_update"}}, "parts": the same of runs that these continue,
  "evaluations": [{"method", "seed", "updates", "grades", "thoughts"}],
  "histories": [{"method", "seed", "metrics", "validation"}]}.
 """
@@ -31,11 +31,12 @@ def main() -> None:
     settings = arguments.settings
     questions = collect_questions(settings["evaluations"], settings["benchmarks"], settings["samples_per_question"])
     scores = score_questions(questions, settings)
+    curves = join_curves(settings | {"methods": settings["methods"] | settings["parts"]})
     tables = {
         arguments.questions: questions,
         arguments.scores: scores,
         arguments.contrasts: contrast_table(questions, settings),
-        arguments.curves: join_curves(settings),
+        arguments.curves: curves[curves["method"].isin(settings["methods"])],
     }
     for path, frame in tables.items():
         write_parquet(path, pa.Table.from_pandas(frame, preserve_index=False))

@@ -15,7 +15,7 @@ from prerl.core.errors import run_main
 from prerl.core.files import read_table
 from prerl.planning.costs import JobCost, job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
-from prerl.planning.schedule import elapsed
+from prerl.planning.schedule import elapsed, priority
 from prerl.publishing.claims import CLAIMS
 
 CPU_SPEED = "cores as fast as those of docs/benchmarks.md"
@@ -76,7 +76,8 @@ def stages_of(
         times = [factor * cost.wall_s for cost in costs]
         gpu_hours = factor * sum(cost.gpu_hours for cost in costs)
         gib = sum(cost.disk_gib for cost in costs)
-        stages.append(Stage(rule, len(costs), costs[0].gpus, gpu_hours, max(times), sum(times), gib, measured))
+        gpus = max(cost.gpus for cost in costs)
+        stages.append(Stage(rule, len(costs), gpus, gpu_hours, max(times), sum(times), gib, measured))
     return sorted(stages, key=lambda stage: (-stage.gpu_hours, -stage.total_s))
 
 
@@ -151,9 +152,14 @@ def products(jobs: list[PlannedJob], block: Mapping) -> dict[str, set[int]]:
         job.rule: needed(jobs, [index]) for index, job in enumerate(jobs) if job.rule.startswith(("figure_", "table_"))
     }
     models, sweep = list(block["models"]), {name for name, _ in sweep_methods(block).values()}
+    parts = {method.part_of: name for name, method in resolve_methods(block).items() if method.part_of}
     for claim in CLAIMS:
         methods = {*claim.methods, *(sweep if claim.name == "warmup_steps" else ())}
+        if claim.early:
+            methods = {parts.get(method, method) for method in methods}
         if claim.model_index >= len(models):
+            continue
+        if claim.reads == "ood" and block["ood"]["tasks"] and not any(job.rule == "evaluate_ood" for job in jobs):
             continue
         wanted = [
             index
@@ -200,7 +206,7 @@ def main() -> None:
     )
     settings = parser.parse_args().settings
     targets = os.environ.get("TARGETS", "all").split()
-    every = [job for job in planned_jobs(dry_run(settings["arguments"], targets, "--forceall")) if job.rule != "all"]
+    every = [job for job in planned_jobs(dry_run(settings["arguments"], targets, "--forceall")) if job.outputs]
     missing = {job.key for job in planned_jobs(dry_run(settings["arguments"], targets))}
     left = [job for job in every if job.key in missing]
     print(f"{' '.join(targets)} at scale {settings['scale']}: {len(every) - len(left)} of {len(every)} jobs are done.")
@@ -216,7 +222,8 @@ def main() -> None:
         print(f"{prices}\n")
     seconds = [formula[job.key].wall_s * corrected.get(job.rule, (1.0, 0))[0] for job in left]
     costs = [formula[job.key] for job in left]
-    end, gpus, peak_gib = elapsed(left, costs, seconds, settings["cores"], settings["jobs"] or len(left))
+    priorities = [priority(job.rule, job.wildcards, block, methods) for job in left]
+    end, gpus, peak_gib = elapsed(left, costs, seconds, settings["cores"], settings["jobs"] or len(left), priorities)
     limit = f"{settings['jobs']} jobs" if settings["jobs"] else f"jobs of {settings['cores']} cores"
     needed = f", on up to {gpus} GPUs" if gpus else ""
     print(

@@ -50,6 +50,7 @@ MADE = {
         "figures": "figures/figure_*.pdf and .png",
     },
     "baselines": {"table": "tables/table_baselines.md and .csv"},
+    "headline": {"table": "tables/table_headline.md and .csv"},
 }
 """What a target leaves for the user to open."""
 

@@ -55,8 +55,8 @@ def test_start(checkout, bash):
     assert paper == WHOLE_PAPER
     bash(environments)
     assert re.search(r"^train_policy +\d+$", bash(plan), re.M)
-    assert re.search(r"^train_policy +84 +1 ", bash(budget), re.M)  # with the one GPU of `fill_in`
-    # refused for the paper: eight GPUs in one's place, 20 TiB of disk; but SLURM takes every job
+    assert re.search(r"^train_policy +102 +1 ", bash(budget), re.M)  # with the one GPU of `fill_in`
+    # refused for the paper: eight GPUs in one's place, terabytes of disk; but SLURM takes every job
     said = bash(f"! {preflight}")
     assert "FAULT GPU memory: resources.train_policy: qwen3-8b needs" in said
     assert "ok    environments: all are built" in said

@@ -9,10 +9,11 @@ import pytest
 import budget
 from checkouts import ROOT, copy_checkout, planned_jobs, snakemake
 from prerl.config.methods import resolve_methods
+from prerl.config.scales import read_config, read_files
 from prerl.planning.costs import JobCost, job_cost
 from prerl.planning.dry_runs import PlannedJob, planned_block
 from prerl.planning.dry_runs import planned_jobs as jobs_of
-from prerl.planning.schedule import elapsed
+from prerl.planning.schedule import elapsed, priority
 from prerl.publishing.claims import CLAIMS
 
 # docs/miniature.md, "Where the time goes": 85 minutes of one core, these shares, by eleven methods; 44 minutes with the
@@ -97,7 +98,24 @@ def test_elapsed_time_by_hand(cores, at_once, expected):
 def test_jobs_that_free_the_disk_come_first():
     jobs = [job("train_policy", "1"), job("release_checkpoints", "2")]
     costs = [JobCost(0, 1, 10), JobCost(0, 1, -4)]
-    assert elapsed(jobs, costs, [1, 1], 1, 2) == (2, 0, 6)
+    assert elapsed(jobs, costs, [1, 1], 1, 2, [0, 3]) == (2, 0, 6)
+    assert elapsed(jobs, costs, [1, 1], 1, 2, [3, 0]) == (2, 0, 10)
+
+
+def test_one_seed_goes_before_the_next_and_a_continued_run_before_a_new_one():
+    block = read_config(read_files() | {"scale": "paper"})
+
+    def of(rule, model="qwen3-4b", method="grpo_to60", seed="1", **training):
+        changed = block | {"training": block["training"] | training}
+        return priority(rule, {"model": model, "method": method, "seed": seed}, changed, resolve_methods(block))
+
+    ordered = [of("release_checkpoints"), of("generate_samples"), of("train_policy", method="dsrl"), of("train_policy")]
+    ordered += [of("release_checkpoints", seed="2"), of("train_policy", seed="3")]
+    ordered += [of("release_checkpoints", "qwen3-8b"), of("train_policy", "qwen3-8b", seed="3")]
+    ordered += [of("release_checkpoints", seed="9"), priority("table_main", {}, block, {})]  # a further seed, no seed
+    assert ordered == sorted(ordered, reverse=True) and len({*ordered[:9]}) == 9
+    kept = [of("train_policy", seed=seed, keep_checkpoints=True) for seed in "123"]
+    assert kept == [0, 0, 0] and of("train_policy", method="dsrl", keep_checkpoints=True) == 1
 
 
 def test_what_a_product_needs_is_everything_before_it():
@@ -190,6 +208,6 @@ def test_gpus_are_those_that_the_command_asks_for(tmp_path):
         folder, "--cores", "1", "--config", "scale=paper", "--set-resources", "evaluate_ood:gpu=4", "--", "budget"
     ).stdout
     assert {rule: rows(said)[rule][:2] for rule in ("train_policy", "evaluate_ood")} == {
-        "train_policy": ["84", "4"],
+        "train_policy": ["102", "4"],
         "evaluate_ood": ["90", "4"],
     }

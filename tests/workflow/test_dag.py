@@ -52,13 +52,24 @@ def test_smoke_plan(checkout):
 
 
 def test_paper_plan(checkout):
-    # sweep S = 5, 10, 15, 25, 30, 50; train file and six benchmarks; the hub's model serves every seed
-    jobs = plan(models=2, seeds=3, methods=14, continued=8, alignment_jobs=4)
-    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "release_checkpoints": 2 * 3 * 14}
+    # sweep S = 5, 10, 15, 25, 30, 50; train file and six benchmarks; the hub's model serves every seed; the first
+    # updates of grpo, nsr_rl and nsr_prerl are runs of their own, the first and last of these have answers
+    jobs = plan(models=2, seeds=3, methods=14 + 3, continued=8 + 3, alignment_jobs=4)
+    jobs |= dict.fromkeys(("generate_samples", "grade_samples", "count_thoughts"), 2 * 3 * (1 + 14 + 2))
+    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "release_checkpoints": 2 * 3 * 17}
     # GPQA-Diamond, MMLU-Pro and BBH; HumanEval runs generated code and is left out, which the plan says
     jobs |= {"download_ood": 3, "evaluate_ood": 2 * 3 * 15}
     assert "model writes: humaneval." in snakemake(checkout, "-n", "--quiet", "--config", "scale=paper").stdout
     assert planned_jobs(checkout, "--config", "scale=paper") == jobs
+
+
+def test_the_headline_trains_grpo_dsrl_and_its_warmup_alone(checkout):
+    target = planned_jobs(checkout, "--config", "scale=paper", "--", "headline")
+    # of three seeds: grpo_to60, grpo, nsr_prerl_to20, dsrl; the answers of the base, GRPO and DSRL at their ends
+    assert (target["train_policy"], target["reincarnate_policy"], target["generate_samples"]) == (12, 6, 9)
+    said = snakemake(checkout, "-n", "--config", "scale=paper", "--", "headline").stdout
+    trained = set(re.findall(r"model=(\S+), method=(\S+), seed", said))
+    assert trained == {("qwen3-4b", name) for name in ("base", "grpo_to60", "grpo", "nsr_prerl_to20", "dsrl")}
 
 
 def test_the_baselines_are_trained_and_only_ppo_gets_a_critic(checkout):

@@ -1,6 +1,7 @@
 """config.yaml: what it means for the methods. What is refused, and how, is in tests/workflow/test_bad_input.py."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 
@@ -55,20 +56,60 @@ def test_one_nsr_prerl_run_serves_dsrl_and_the_sweep():
     assert warmup_values(block, methods) == {0: "grpo", 10: "dsrl_s10", 20: "dsrl", 30: "dsrl_s30"}
 
 
+ONE_RUN = {"scales": {"paper": {"training": {"early_runs": False}}}}
+
+
 def test_official_switch_does_19_updates_for_20():
-    methods = resolve_methods(block_of("paper"))
+    methods = resolve_methods(block_of("paper", ONE_RUN))
     assert (methods["dsrl"].parent_update, methods["dsrl"].first_update, methods["dsrl"].last_update) == (19, 20, 348)
     assert methods["nsr_prerl"].optimizer_updates == (4, 9, 14, 19, 24, 29, 49)
     assert methods["nsr_prerl"].evaluated_updates == (20, 348)
     assert methods["grpo"].evaluated_updates == (20, 60, 348)
 
 
+def test_what_claims_and_warmups_need_of_a_method_is_a_run_of_its_own():
+    block, whole = block_of("paper"), resolve_methods(block_of("paper", ONE_RUN))
+    methods = resolve_methods(block)
+    assert {name: method.part_of for name, method in methods.items() if method.part_of} == {
+        "grpo_to60": "grpo", "nsr_rl_to19": "nsr_rl", "nsr_prerl_to20": "nsr_prerl"
+    }  # fmt: skip
+    early, rest = methods["nsr_prerl_to20"], methods["nsr_prerl"]
+    assert (early.parent, early.first_update, early.last_update) == (None, 1, 20)
+    assert (rest.parent, rest.first_update, rest.last_update) == ("nsr_prerl_to20", 21, 348)
+    assert early.kept_updates == early.optimizer_updates == (4, 9, 14, 19, 20)
+    assert (rest.kept_updates, rest.optimizer_updates) == ((24, 29, 49, 348), (24, 29, 49))
+    assert (early.evaluated_updates, rest.evaluated_updates) == ((20,), (348,))
+    assert methods["grpo_to60"].optimizer_updates == (60,) and methods["grpo"].parent == "grpo_to60"
+    parents = {name: methods[name].parent for name in ("dsrl", "dsrl_s15", "dsrl_s25", "nsr_rl_warmup", "prerl")}
+    assert parents == {
+        "dsrl": "nsr_prerl_to20", "dsrl_s15": "nsr_prerl_to20", "dsrl_s25": "nsr_prerl",
+        "nsr_rl_warmup": "nsr_rl_to19", "prerl": None
+    }  # fmt: skip
+    assert methods["nsr_rl_to19"].evaluated_updates == ()
+    # each update is trained once, as the whole method's phase says
+    assert early.phases[-1].settings == whole["nsr_prerl"].phases[-1].settings
+    assert rest.phases[-1].settings == replace(early.phases[-1].settings, optimizer="keep")
+    assert all(methods[name].stages == method.phases for name, method in whole.items())
+    assert warmup_values(block, methods) == warmup_values(block, whole)
+    schedule = block["validation"]["schedule"]
+    assert scheduled_updates(schedule, methods["nsr_rl_to19"]) == [0, 10]  # 19 is not its method's end
+    assert scheduled_updates(schedule, early) + scheduled_updates(schedule, rest) == scheduled_updates(
+        schedule, whole["nsr_prerl"]
+    )
+
+
+def test_a_critic_is_not_cut():
+    more = {"evaluation": {"extra_updates": {"ppo": [20], "rloo": [20]}}}
+    methods = resolve_methods(block_of("paper", {"scales": {"paper": more}}))
+    assert "ppo_to20" not in methods and "rloo_to20" in methods
+
+
 def test_phase_settings_default_to_the_scale_and_change_alone():
-    paper = resolve_methods(block_of("paper"))
+    paper = resolve_methods(block_of("paper", ONE_RUN))
     assert paper["dsrl"].phases[0].settings == PhaseSettings("pretrain", "negative", 0.01, False, True, "fresh")
     assert paper["dsrl"].phases[1].settings == PhaseSettings("posttrain", "all", 1.0, True, True, "keep")
     phase = {"space": "posttrain", "samples": "all", "updates": "rest", "coefficient": 0.5, "eos_in_mask": False}
-    changed = resolve_methods(block_of("paper", {"methods": {"grpo": {"phases": [phase]}}}))
+    changed = resolve_methods(block_of("paper", ONE_RUN | {"methods": {"grpo": {"phases": [phase]}}}))
     assert changed["grpo"].phases[0].settings == PhaseSettings("posttrain", "all", 0.5, True, False, "fresh")
     assert {name for name in paper if paper[name] != changed[name]} == {"grpo"}
 
@@ -147,7 +188,7 @@ def test_three_phases_continue_a_method_of_two():
 
 
 def test_schedule_of_the_paper():
-    methods = resolve_methods(block_of("paper"))
+    methods = resolve_methods(block_of("paper", ONE_RUN))
     schedule = block_of("paper")["validation"]["schedule"]
     updates = scheduled_updates(schedule, methods["grpo"])
     assert updates == [0, *range(10, 101, 10), *range(150, 348, 50), 348]

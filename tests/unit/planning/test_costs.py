@@ -86,11 +86,12 @@ def test_gpu_hours_are_gpus_times_hours():
 
 
 def test_a_checkpoint_takes_twelve_bytes_a_parameter_with_moments_and_four_without():
-    # nsr_prerl of the paper keeps 9 updates, of which 7 are continued; its state holds two whole ones while it runs
+    # NSR-PreRL of the paper to update 20 keeps 5 updates, which are continued; after that 4, of which 3 are; the state
+    # holds two whole ones while it runs
     run = {"model": "qwen3-4b", "method": "nsr_prerl", "seed": "1"}
     block, methods = scale("paper")
     cost = job_cost("train_policy", run, block, methods)
-    assert cost.disk_gib == pytest.approx((9 * 4 + 7 * 8) * 4_022_468_096 / 2**30)
+    assert cost.disk_gib == pytest.approx((4 * 4 + 3 * 8) * 4_022_468_096 / 2**30)
     assert cost.running_gib == pytest.approx(24 * 4_022_468_096 / 2**30)
     released = job_cost("release_checkpoints", run, block, methods)
     samples = job_cost("generate_samples", run, block, methods)
@@ -98,8 +99,10 @@ def test_a_checkpoint_takes_twelve_bytes_a_parameter_with_moments_and_four_witho
         samples.disk_gib / 2
     )  # the answers stay
     kept = {**block, "training": block["training"] | {"keep_checkpoints": True}}
-    # 9 whole ones, and the newest that is not among them
-    assert job_cost("train_policy", run, kept, methods).disk_gib == pytest.approx(120 * 4_022_468_096 / 2**30)
+    # 4 whole ones, and the newest that is not among them
+    assert job_cost("train_policy", run, kept, methods).disk_gib == pytest.approx(60 * 4_022_468_096 / 2**30)
+    early = job_cost("train_policy", run | {"method": "nsr_prerl_to20"}, block, methods)
+    assert early.disk_gib == pytest.approx(5 * 12 * 4_022_468_096 / 2**30)
 
 
 def test_the_pilot_takes_about_a_gpu_day_and_a_half():
@@ -122,8 +125,8 @@ def test_more_work_costs_more():
     def gpu_hours(method, model="qwen3-4b"):
         return job_cost("train_policy", {"model": model, "method": method, "seed": "1"}, *scale("paper")).gpu_hours
 
-    assert gpu_hours("grpo") > gpu_hours("dsrl")  # which trains the last 329 of 348 updates
-    assert gpu_hours("ppo") > 1.05 * gpu_hours("grpo")  # a critic
-    assert gpu_hours("grpo") > gpu_hours("prerl")  # no prompt
+    assert gpu_hours("rloo") > gpu_hours("dsrl")  # which trains the last 329 of 348 updates
+    assert gpu_hours("ppo") > 1.05 * gpu_hours("rloo")  # a critic
+    assert gpu_hours("rloo") > gpu_hours("prerl")  # no prompt
     assert gpu_hours("nsr_prerl") > gpu_hours("prerl")  # fewer rows, but longer answers
-    assert gpu_hours("grpo", "qwen3-8b") > 1.2 * gpu_hours("grpo")
+    assert gpu_hours("rloo", "qwen3-8b") > 1.2 * gpu_hours("rloo")

@@ -144,6 +144,18 @@ def test_the_hand_over_equals_one_run_that_swaps_the_objective(shop, parent, mon
     assert next_ids(shop.trainer("second", second, start=start), 7) == next_ids(swapped, 7)
 
 
+def test_a_method_in_two_runs_equals_one_run(shop, parent, monkeypatch):
+    """training.early_runs: NSR-PreRL up to update 3, continued by NSR-PreRL."""
+    start = reincarnate(monkeypatch, parent / "checkpoints/update000003/manifest.json", shop.folder / "x/manifest.json")
+    rest = job({**PRETRAIN_NEGATIVE, "first_update": 4, "optimizer": "keep"}, validation={"updates": [6]})
+    output, whole = shop.run("rest", rest, start=start), shop.run("whole", job(PRETRAIN_NEGATIVE))
+    assert metrics(parent) + metrics(output) == metrics(whole)
+    assert tensors(output) == tensors(whole)
+    assert next_ids(shop.trainer("rest", rest, start=start), 7) == next_ids(
+        shop.trainer("whole", job(PRETRAIN_NEGATIVE)), 7
+    )
+
+
 def test_a_phase_may_be_resumed_after_the_hand_over(shop, parent, monkeypatch):
     start = reincarnate(monkeypatch, parent / "checkpoints/update000003/manifest.json", shop.folder / "t/manifest.json")
     second = job(SECOND_PHASE, {"checkpoint_every": 1}, {"updates": [6]})

@@ -9,8 +9,8 @@ once and continued from its checkpoint (the paper's policy reincarnation).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 from prerl.config.errors import ConfigError, nearest
 from prerl.core.constants import BASE
@@ -51,6 +51,7 @@ class Method:
     """A trained method. parent: the method that it continues after parent_update updates; None: starts from the base.
 
     kept_updates: updates whose checkpoint is kept; optimizer_updates: those of them that another method continues.
+    part_of: the method whose first updates this run is, see _early_runs.
     """
 
     name: str
@@ -59,6 +60,18 @@ class Method:
     kept_updates: tuple[int, ...]
     optimizer_updates: tuple[int, ...]
     evaluated_updates: tuple[int, ...]
+    part_of: str | None = None
+
+    @property
+    def stages(self) -> tuple[Phase, ...]:
+        """The phases as written: one that two runs share is one again."""
+        stages = list(self.phases[:1])
+        for before, phase in zip(self.phases, self.phases[1:], strict=False):
+            if phase.settings == replace(before.settings, optimizer="keep", start="trained"):
+                stages[-1] = replace(stages[-1], last_update=phase.last_update)
+            else:
+                stages.append(phase)
+        return tuple(stages)
 
     @property
     def first_update(self) -> int:
@@ -265,7 +278,60 @@ def resolve_methods(block: Mapping) -> dict[str, Method]:
             optimizer_updates=tuple(sorted(continued)),
             evaluated_updates=evaluated[name],
         )
-    return methods
+    return _early_runs(methods, written) if block["training"]["early_runs"] else methods
+
+
+def _early_runs(methods: Mapping[str, Method], written: Iterable[str]) -> dict[str, Method]:
+    """`training.early_runs`: the updates that a claim or a written method's warm-up needs of a method are one run,
+    which the rest of the method continues with its moments.
+
+    nsr_prerl = nsr_prerl_to20 (DSRL's warm-up, the claims at 20 updates), then 21 … 348. A critic is not handed over.
+    """
+    ends: dict[str, int] = {}
+    for name, method in methods.items():
+        early = {update for update in method.evaluated_updates if update < method.last_update}
+        early |= {methods[child].parent_update for child in written if methods[child].parent == name}
+        if early and max(early) < method.last_update and not method.critic:
+            ends[name] = max(early)
+    runs: dict[str, Method] = {}
+    for name, method in methods.items():
+        parent = method.parent
+        if parent in ends and method.parent_update <= ends[parent]:
+            method = replace(method, parent=_early_name(parent, ends[parent]))
+        if name in ends:
+            early_run, method = _cut(method, ends[name])
+            runs[early_run.name] = early_run
+        runs[name] = method
+    return runs
+
+
+def _early_name(method: str, end: int) -> str:
+    return f"{method}_to{end}"
+
+
+def _cut(method: Method, end: int) -> tuple[Method, Method]:
+    """The run of `method` up to update `end` and the one that continues it."""
+    *before, last = method.phases
+    first = replace(last, last_update=end)
+    rest = Phase(replace(last.settings, optimizer="keep", start="trained"), end + 1, last.last_update)
+    early = replace(
+        method,
+        name=_early_name(method.name, end),
+        phases=(*before, first),
+        kept_updates=tuple(sorted({end, *(u for u in method.kept_updates if u <= end)})),
+        optimizer_updates=tuple(sorted({end, *(u for u in method.optimizer_updates if u <= end)})),
+        evaluated_updates=tuple(u for u in method.evaluated_updates if u <= end),
+        part_of=method.name,
+    )
+    later = replace(
+        method,
+        phases=(*before, first, rest),
+        parent=early.name,
+        kept_updates=tuple(u for u in method.kept_updates if u > end),
+        optimizer_updates=tuple(u for u in method.optimizer_updates if u > end),
+        evaluated_updates=tuple(u for u in method.evaluated_updates if u > end),
+    )
+    return early, later
 
 
 def warmup_values(block: Mapping, methods: Mapping[str, Method]) -> dict[int, str]:
@@ -277,17 +343,18 @@ def warmup_values(block: Mapping, methods: Mapping[str, Method]) -> dict[int, st
     for name, method in methods.items():
         first_phase = method.phases[0]
         alone = {**asdict(first_phase.settings), "optimizer": last.settings.optimizer} == asdict(last.settings)
-        if len(method.phases) == 1 and alone and method.last_update == last.last_update:
+        if len(method.stages) == 1 and alone and method.last_update == last.last_update:
             values[0] = name
     return dict(sorted(values.items()))
 
 
 def scheduled_updates(schedule: list[Mapping], method: Method) -> list[int]:
-    """Updates of `method` with a validation: the schedule's, update 0 if it starts from the base, and the last.
+    """Updates of `method` with a validation: the schedule's, 0 if it starts from the base, and the method's last.
 
     schedule: [{every: 5, until: 100}, {every: 25, until: end}] = 5, 10, …, 100, 125, 150, …
     """
-    updates = {method.last_update} | ({0} if method.parent is None else set())
+    updates = set() if method.part_of else {method.last_update}
+    updates |= {0} if method.parent is None else set()
     start = 0
     for part in schedule:
         until = method.last_update if part["until"] == "end" else part["until"]

@@ -79,6 +79,10 @@ class TrainingSettings(UpdateSettings):
     tracker: Literal["none", "tensorboard", "wandb", "mlflow"] = key(
         "where the metrics also go, with each checkpoint; changing it reruns nothing; docs/extending.md"
     )
+    early_runs: bool = key(
+        "true: the updates that DSRL's warm-up or a claim about 20 or 60 updates needs are a run of their own, which "
+        "the rest of the method continues: what needs no more is not paid for more"
+    )
     phase_switch: Literal["before_step", "after_step"] = key(
         "before_step: a warm-up of 20 does 19 updates, as the official `step < 20` with steps counted from 1; "
         "after_step: it does 20",

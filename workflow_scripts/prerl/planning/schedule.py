@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Mapping
 
+from prerl.config.methods import Method
 from prerl.planning.costs import JobCost
 from prerl.planning.dry_runs import PlannedJob
 
 PRIORITIES = {"release_checkpoints": 3, "evaluate_ood": 2, "generate_samples": 2, "reincarnate_policy": 1}
-"""Priorities of Snakemake's rules, 0 for the others: what frees the disk first."""
+
+
+def priority(rule: str, wildcards: Mapping[str, str], block: Mapping, methods: Mapping[str, Method]) -> int:
+    """Snakemake's priority of a job: what frees the disk first.
+
+    Evaluating and releasing before training, continuing a run before beginning one; and, where the scale keeps no
+    checkpoints, one seed of a model after the other, as far as its jobs are ready.
+    """
+    own = PRIORITIES.get(rule, 0)
+    if rule == "train_policy" and methods[wildcards["method"]].parent is not None:
+        own = 1
+    if block["training"]["keep_checkpoints"] or not {"model", "seed"} <= wildcards.keys():
+        return own
+    groups = [(model, str(seed)) for model in block["models"] for seed in block["seeds"]]
+    group = wildcards["model"], wildcards["seed"]
+    left = len(groups) - groups.index(group) if group in groups else 0  # seeds that more_seeds adds come last
+    return own + (1 + max(PRIORITIES.values())) * left
 
 
 def elapsed(
-    jobs: list[PlannedJob], costs: list[JobCost], seconds: list[float], cores: int, at_once: int
+    jobs: list[PlannedJob],
+    costs: list[JobCost],
+    seconds: list[float],
+    cores: int,
+    at_once: int,
+    priorities: list[int] | None = None,
 ) -> tuple[float, int, float]:
     """Seconds until the last job ends, most GPUs held and most GiB on disk.
 
     Each job starts when its inputs and enough cores are there, of several the one of highest priority. seconds: of each
-    job; at_once: most jobs at a time. A job takes the cores and GPUs of the plan.
+    job; at_once: most jobs at a time; priorities: see `priority`, by default all alike. A job takes the cores and GPUs
+    of the plan.
     """
     producers = {path: index for index, job in enumerate(jobs) for path in job.outputs}
     waits_for = [{producers[path] for path in job.inputs if path in producers} for job in jobs]
     threads = [min(int(job.resources["cpus"]), cores) for job in jobs]
     gpus = [int(job.resources.get("gpu", 0)) for job in jobs]
-    waiting = sorted(range(len(jobs)), key=lambda index: -PRIORITIES.get(jobs[index].rule, 0))
+    waiting = sorted(range(len(jobs)), key=lambda index: -priorities[index] if priorities else 0)
     running: list[tuple[float, int]] = []  # (end, job), a heap
     done: set[int] = set()
     now, most, disk_gib, peak_gib = 0.0, 0, 0.0, 0.0

@@ -62,6 +62,7 @@ class Claim:
     reads: str
     is_ratio: bool = False
     model_index: int = 0
+    early: bool = False
 
     @property
     def stated(self) -> paper.Stated:
@@ -308,9 +309,9 @@ ALIGNMENT_EXCESS = Claim("alignment_excess", alignment_excess, ">", 0, (), "alig
 CLAIMS = [
     Claim("alignment", alignment_cosine, ">", 0, (), "alignment"),
     ALIGNMENT_EXCESS,
-    Claim("transitions", transitions, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True),
-    Claim("reflections", reflections, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True),
-    Claim("nsr_fast", nsr_fast, ">", 0, ("nsr_prerl", "grpo"), "answers"),
+    Claim("transitions", transitions, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True, early=True),
+    Claim("reflections", reflections, ">", 1, (BASE, "nsr_prerl"), "answers", is_ratio=True, early=True),
+    Claim("nsr_fast", nsr_fast, ">", 0, ("nsr_prerl", "grpo"), "answers", early=True),
     Claim("prerl_collapse", prerl_collapse, "<", 0, ("prerl",), "curves"),
     Claim("psr_degrades", psr_degrades, "<", 0, (BASE, "psr_prerl"), "answers"),
     Claim("nsr_long", nsr_long, ">", 1, ("nsr_prerl", "grpo"), "answers", is_ratio=True),
@@ -321,6 +322,6 @@ CLAIMS = [
     Claim("warmup_steps", warmup_steps, ">", 0, ("dsrl", "grpo"), "answers"),
     Claim("ood", ood, ">", 0, ("dsrl", "grpo"), "ood"),
     Claim("passk", passk, ">=", 0, ("dsrl", "grpo"), "answers"),
-    Claim("solved", solved, ">", 0, ("nsr_prerl",), "curves"),
+    Claim("solved", solved, ">", 0, ("nsr_prerl",), "curves", early=True),
     Claim("behaviours", behaviours, ">", 0, (), "answers"),
 ]

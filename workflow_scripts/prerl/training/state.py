@@ -155,31 +155,31 @@ class TrainingState:
     def save(self, update: int, learner: Learner, accelerator: Accelerator) -> None:
         """Checkpoint of `update`, a collective; of earlier ones that nothing refers to only the last is kept.
 
-        With `keep_checkpoints: false`, those that are published without moments lose them, but for the last.
+        With `keep_checkpoints: false`, those that are published without moments lose them, but for the last. All that
+        goes first, so that no more than two whole ones are on disk, the one that is written included.
 
-        Later ones are of a trajectory that this one replaces and go first: they can be neither resumed from nor evict
-        this one's predecessor.
+        Later ones are of a trajectory that this one replaces: they can be neither resumed from nor evict this one's
+        predecessor.
         """
         folders = sorted((self.folder / "checkpoints").glob("update*")) if accelerator.is_main_process else []
         numbers = {folder: int(folder.name.removeprefix("update")) for folder in folders}
         for folder in folders:
             if numbers[folder] > update:
                 remove_folder(folder)
-        progress = self._progress(update)
-        save_checkpoint(
-            self.checkpoint(update),
-            learner.model,
-            learner.tokenizer,
-            learner.optimizer,
-            progress,
-            accelerator,
-            learner.critic,
-        )
         for folder in [folder for folder in folders if numbers[folder] < update][:-1]:
             if numbers[folder] not in self.settings.kept_updates:
                 remove_folder(folder)
             elif not self.settings.update.keep_checkpoints and self._resumable(numbers[folder]):
                 checkpoints.link_files(folder, self._published(folder, numbers[folder]), folder)
+        save_checkpoint(
+            self.checkpoint(update),
+            learner.model,
+            learner.tokenizer,
+            learner.optimizer,
+            self._progress(update),
+            accelerator,
+            learner.critic,
+        )
 
     def publish(self, output: Path) -> None:
         """Write the outputs from the state, checkpoints/manifest.json last; states of other settings are removed."""
