@@ -65,7 +65,7 @@ class UpdateSettings:
         source="enable_gradient_checkpointing (A)",
     )
     pack_rows: bool = key(
-        "rows in one sequence: no padding, and a prompt once for all its samples; not with sliding windows",
+        "rows in one sequence: no padding, and a prompt once for all its samples",
         source="use_remove_padding (A)",
     )
 
