@@ -115,7 +115,7 @@ def test_a_figure_and_a_table_carry_the_line(tmp_path):
 
     settings = SETTINGS | {"scale": "mini", "reading": "A note."}
     found = provenance.summary(RECORDS, settings)
-    outputs = {suffix: tmp_path / f"x.{suffix}" for suffix in ("pdf", "png", "csv", "md")}
+    outputs = {suffix: tmp_path / f"x.{suffix}" for suffix in ("pdf", "png", "csv", "json", "md")}
     job_ = Job(settings, {}, outputs, found)
     plotting.draw_models(job_, lambda block, settings: block.subplots(), "seeds", height_in=2.0)
     with Image.open(outputs["png"]) as image:
