@@ -86,6 +86,11 @@ def test_no_record_without_a_job_or_of_one_that_failed(tmp_path, end, variables,
     assert run(tmp_path, end, **variables) == (expected, None)
 
 
+def test_a_log_elsewhere_stops_the_job_before_its_work(tmp_path):
+    assert run(tmp_path, PRERL_LOG="elsewhere.txt") == (1, None)
+    assert not (tmp_path / "out.csv").exists()
+
+
 def test_a_failed_job_leaves_the_record_of_the_run_before(tmp_path):
     _, before = run(tmp_path, PRERL_LOG=LOG)
     assert before["commit"] == "unknown" and before["dirty"] is None

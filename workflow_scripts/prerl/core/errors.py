@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from prerl.core.provenance import write_record
+from prerl.core.provenance import record_path, write_record
 
 
 class UserError(Exception):
@@ -23,11 +23,12 @@ def run_main(main: Callable[[], int | None], recorded: bool = True) -> None:
     """
     sys.excepthook = _show
     start = time.time()
+    path = record_path() if recorded else None  # what is wrong with it shows before the work
     code = main()
     if code:
         sys.exit(code)
-    if recorded:
-        write_record(start)
+    if path:
+        write_record(path, start)
 
 
 def _show(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

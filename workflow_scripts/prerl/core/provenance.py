@@ -27,6 +27,7 @@ OPERATION = ("--engine-memory", "--tracker")  # options that change no result
 FILES = (".parquet", ".json", ".jsonl", ".csv", ".md", ".pdf", ".png")  # arguments that are hashed
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib", "torch", "transformers", "tokenizers", "accelerate", "vllm")
 GIB = 1 << 30
+RSS_BYTES = 1 if sys.platform == "darwin" else 1024  # unit of getrusage's peak
 
 
 def described_commit(folder: Path) -> str:
@@ -95,13 +96,14 @@ def _packages() -> dict[str, str]:
 
 def hardware() -> dict:
     """Processor, its cores that this process may use, memory in GiB and, if torch is loaded, the names of its GPUs."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    described = Path("/proc/cpuinfo")  # Linux
+    lines = described.read_text(encoding="utf-8").splitlines() if described.is_file() else []
     models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     torch = sys.modules.get("torch")
     gpus = range(torch.cuda.device_count()) if torch and torch.cuda.is_available() else ()
     return {
         "cpu": models[0] if models else platform.machine(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
         "gpus": [torch.cuda.get_device_name(number) for number in gpus] if torch else [],
     }
@@ -118,7 +120,7 @@ def _run(start: float) -> dict:
         "started": datetime.fromtimestamp(start, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - start, 3),
         "cpu_seconds": round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 3),
-        "peak_memory_gib": round(max(own.ru_maxrss, children.ru_maxrss) * 1024 / GIB, 3),
+        "peak_memory_gib": round(max(own.ru_maxrss, children.ru_maxrss) * RSS_BYTES / GIB, 3),
         "gpu_peak_memory_gib": round(torch.cuda.max_memory_allocated() / GIB, 3) if torch and on_gpu else None,
         "hardware": hardware(),
     }
@@ -146,10 +148,9 @@ def record(path: Path, arguments: list[str], start: float) -> dict:
     }
 
 
-def write_record(start: float) -> None:
-    """Record this process, the first of its job, if it is one. start: time.time() at its start."""
-    path = record_path()
-    if path is None or os.environ.get("RANK", "0") != "0":
+def write_record(path: Path, start: float) -> None:
+    """Record this process if it is the first of its job. start: time.time() at its start."""
+    if os.environ.get("RANK", "0") != "0":
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
