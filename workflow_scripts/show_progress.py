@@ -55,7 +55,7 @@ MADE = {
 """What a target leaves for the user to open."""
 
 Run = tuple[str, str, str]  # model, method, seed of one training run
-RULE = re.compile(r"^(?:local)?rule (\w+):$")
+RULE = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
 JOB_ID, WILDCARDS = re.compile(r"^    jobid: (\d+)$"), re.compile(r"^    wildcards: (.+)$")
 FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\w+)\)")
 ERROR = re.compile(r"^\w*(Error|Exception)\b|^Error in|^Exiting because|^Failed to|^Logfile ")

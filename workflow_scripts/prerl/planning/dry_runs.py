@@ -13,7 +13,7 @@ from prerl.config.scales import read_config, read_files
 from prerl.core.errors import UserError
 from prerl.planning.gpus import choose_gpus
 
-RULE = re.compile(r"^(?:local)?rule (\w+):$")
+RULE = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
 FIELD = re.compile(r"^    (input|output|benchmark|wildcards|resources): (.*)$")
 NEXT_KEY = re.compile(r", (?=\w+=)")
 
