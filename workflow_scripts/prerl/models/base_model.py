@@ -1,4 +1,4 @@
-"""What a base model must be for this pipeline, checked right after its download and where training starts."""
+"""What a base model must be for this pipeline, checked before its weights are fetched and where training starts."""
 
 from __future__ import annotations
 
