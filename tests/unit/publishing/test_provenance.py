@@ -57,6 +57,9 @@ def test_the_summary_adds_times_takes_the_largest_memory_and_counts_what_is_miss
     assert (found["peak_memory_gib"], found["gpu_peak_memory_gib"]) == (1.25, None)
     assert found["commits"] == ["0123456789ab", "fedcba987654"] and found["dirty"]
     assert found["unrecorded"] == 2  # of two methods in two seeds
+    other = RECORDS[0] | {"versions": {"python": "3.12.1"}}
+    mixed = provenance.summary([other, *RECORDS[1:]], SETTINGS)["versions"]
+    assert mixed == {"python": "3.11.7 / 3.12.1", "torch": "2.13.0"}
     assert json.loads(json.dumps(found)) == found
 
 

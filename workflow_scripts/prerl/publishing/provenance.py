@@ -57,6 +57,10 @@ def summary(records: Iterable[dict], settings: Mapping) -> dict:
         for seed in settings["seeds"]
     ]
     prepared = {path: digest for r in found if r["rule"] in PREPARE for path, digest in r["outputs"].items()}
+    versions: dict[str, set[str]] = {}
+    for record in found:
+        for name, version in record["versions"].items():
+            versions.setdefault(name, set()).add(version)
     gpu_peaks = [run["gpu_peak_memory_gib"] for run in runs if run["gpu_peak_memory_gib"] is not None]
     return {
         "commits": sorted({record["commit"] for record in found}),
@@ -65,7 +69,7 @@ def summary(records: Iterable[dict], settings: Mapping) -> dict:
         "settings": _of_all(found, "settings_sha256"),
         "model_and_data": hash_of(prepared),
         "environment": hash_of(sorted({record["environment_sha256"] for record in found})),
-        "versions": {name: version for record in found for name, version in record["versions"].items()},
+        "versions": {name: " / ".join(sorted(known)) for name, known in sorted(versions.items())},
         "seeds": list(settings["seeds"]),
         "jobs": len(found),
         "hardware": sorted({_machine(run["hardware"]) for run in runs}),
