@@ -27,14 +27,15 @@ def example(tmp_path_factory):
     return folder
 
 
-def plan(folder: Path, old: str, new: str, name: str) -> set[str]:
-    """Rules that would run after a change of a file, which is undone."""
-    file = folder / name
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
+def plan(folder: Path, *edits: tuple[str, str, str]) -> set[str]:
+    """Rules that would run after these changes (file, old, new), which are undone."""
+    texts = {name: (folder / name).read_text() for name, _, _ in edits}
+    for name, old, new in edits:
+        assert old in texts[name]
+        (folder / name).write_text(texts[name].replace(old, new))
     jobs = planned_jobs(folder, *shlex.split(COMMANDS[0]))
-    file.write_text(text)
+    for name, text in texts.items():
+        (folder / name).write_text(text)
     return set(jobs)
 
 
@@ -79,14 +80,15 @@ def test_the_tracker_was_sent_the_run(example):
 
 
 def test_what_an_edit_reruns(example):
-    assert planned_jobs(example, *shlex.split(COMMANDS[0])) == {}
-    assert {"train_policy", "grade_samples"} <= plan(example, "0.8", "0.75", "my_rewards.py")
-    assert "prepare_own_data" not in plan(example, "0.8", "0.75", "my_rewards.py")
-    assert {"train_policy", "count_thoughts"} <= plan(example, '"But"', '"So"', "my_thoughts.py")
-    edited = plan(example, '"hard"', '"harder"', "my_problems.jsonl")
-    assert {"prepare_own_data", "train_policy"} <= edited and "pretrain_miniature_model" not in edited
-    assert plan(example, "9-5+1,5", "9-5+1,6", "my_benchmark.csv") >= {"prepare_own_data", "generate_samples"}
-    assert plan(example, "tracker: tensorboard", "tracker: none", "own.yaml") == set()
+    assert plan(example, ("own.yaml", "tracker: tensorboard", "tracker: none")) == set()
+    rewards = plan(example, ("my_rewards.py", "0.8", "0.75"))
+    assert {"train_policy", "grade_samples"} <= rewards and "prepare_own_data" not in rewards
+    thoughts = plan(example, ("my_thoughts.py", '"But"', '"So"'))
+    assert {"train_policy", "count_thoughts"} <= thoughts and "prepare_own_data" not in thoughts
+    problems = plan(example, ("my_problems.jsonl", '"hard"', '"harder"'))
+    assert {"prepare_own_data", "train_policy"} <= problems and "pretrain_miniature_model" not in problems
+    questions = plan(example, ("my_benchmark.csv", "9-5+1,5", "9-5+1,6"))
+    assert {"prepare_own_data", "generate_samples"} <= questions and "train_policy" not in questions
 
 
 def test_answers_of_others_are_graded_counted_and_compared(example):

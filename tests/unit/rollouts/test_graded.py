@@ -1,4 +1,6 @@
-"""Metrics of an update's rollouts, by hand."""
+"""Metrics of rollouts whose rewards lie between 0 and 1 and have parts, by hand."""
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,22 +9,19 @@ from prerl.rollouts.graded import GradedRollouts, update_metrics
 from prerl.rollouts.interface import Rollout
 
 
-def test_metrics_of_two_prompts_by_hand():
-    """Prompts of 3 and 5 tokens, two answers each, of 1, 2, 3 and 4 tokens; one answer of the first is right."""
-    rollouts = [Rollout([7] * n, [-0.5] * n, "stop" if n < 4 else "length") for n in (1, 2, 3, 4)]
-    contexts = [[1] * 3, [1] * 3, [2] * 5, [2] * 5]
-    rewards, groups = torch.tensor([1.0, 0.0, 0.0, 0.0]), torch.tensor([0, 0, 1, 1])
-    metrics = update_metrics(GradedRollouts(contexts, rollouts, rewards, groups, [0, 1, 0, 1], [4, 0, 0, 0]))
-    assert metrics == {
-        "reward_mean": 0.25,
-        "prompts_solved": 0.0,
-        "prompts_unsolved": 0.5,
-        "prompts_any_solved": 0.5,
-        "truncation_rate": 0.25,
-        "response_tokens_mean": 2.5,
-        "entropy_nats": pytest.approx(0.5),
-        "transitions_per_answer": 1.0,
-        "reflections_per_answer": 0.5,
-        "tokens_sampled": 10,
-        "prompt_tokens": 8,
-    }
+def test_right_is_above_one_half_and_parts_are_means():
+    graded = GradedRollouts(
+        contexts=[[1]] * 2 + [[2, 3]] * 2 + [[4]] * 2,
+        rollouts=[Rollout([5, 0], [-0.5, -0.5], "stop")] * 6,
+        rewards_R=torch.tensor([0.75, 1.0, 0.5, 0.25, 0.0, 0.75]),
+        groups_R=torch.tensor([0, 0, 1, 1, 2, 2]),
+        reflections=[0] * 6,
+        transitions=[0] * 6,
+        parts={"right": [0.5, 0.75, 0.25, 0.0, 0.0, 0.5]},
+    )
+    metrics = update_metrics(graded)
+    assert metrics["reward_mean"] == pytest.approx(3.25 / 6) and metrics["reward_right"] == pytest.approx(2.0 / 6)
+    solved = [metrics[f"prompts_{name}"] for name in ("solved", "unsolved", "any_solved")]
+    assert solved == pytest.approx([1 / 3, 1 / 3, 2 / 3])  # 0.75 and 1 | 0.5 and 0.25 | 0 and 0.75
+    assert graded.of_prompts(1, 2).parts == {"right": [0.25, 0.0, 0.0, 0.5]}
+    assert set(metrics) - set(update_metrics(replace(graded, parts={}))) == {"reward_right"}
