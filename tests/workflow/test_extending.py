@@ -106,6 +106,24 @@ def test_answers_of_others_are_graded_counted_and_compared(example):
     assert nothing.returncode == 1 and "`--config scale=... external=FILE`" in nothing.stdout
 
 
+def test_answers_of_ones_own_given_back_have_the_same_numbers(smoke_run):
+    """GRPO's of seed 1, split at blank lines here and at tokens there."""
+    samples = pd.read_parquet(smoke_run / RUN / "samples.parquet").query("update == 3")
+    samples[["benchmark", "question", "text"]].to_json(smoke_run / "given.jsonl", orient="records", lines=True)
+    result = snakemake(smoke_run, "--cores", "1", "compare_external", "--config", "scale=smoke", "external=given.jsonl")
+    assert result.returncode == 0, result.stdout[-5000:]
+    table = pd.read_csv(smoke_run / "results/smoke/external/given.csv").set_index(["run", "benchmark"])
+    scores = pd.read_parquet(smoke_run / RUN.parents[1] / "scores.parquet")
+    scores = scores.query("method == 'grpo' and update == 3 and seed == 1").set_index(["benchmark", "grader", "metric"])
+    for benchmark in ("mean", "chain3", "chain8"):
+        given = table.loc["given.jsonl", benchmark]
+        for column, key in [("accuracy", ("hendrycks", "avg@2")), ("math_verify", ("math_verify", "avg@2"))]:
+            assert given[column] == pytest.approx(100 * scores.loc[(benchmark, *key), "value"])
+        for name in ("reflections_per_answer", "transitions_per_answer"):
+            assert given[name] == pytest.approx(scores.loc[(benchmark, "", name), "value"])
+    assert {"Base", "GRPO", "DSRL"} < set(table.index.get_level_values("run"))
+
+
 def test_a_reward_that_raises_ends_the_job_with_the_answer(example):
     rewards = example / "my_rewards.py"
     text = rewards.read_text()
