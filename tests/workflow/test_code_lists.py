@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from checkouts import snakemake
+from checkouts import ROOT, snakemake
 from prerl.planning.code_lists import SCRIPTS, code_files
 
 PREVIEWS = {"budget", "preflight", "verify"}  # rules that make nothing
@@ -49,6 +49,19 @@ def test_a_module_of_one_stage_is_in_the_code_of_that_stage_alone():
     assert holders["evaluation/grading"] == {"grade_samples", "compare_external"}
     assert holders["publishing/plotting"] == {script for script in JOBS if script.startswith("figure_")}
     assert "objectives/advantages" in modules("train_policy")
+
+
+def test_a_reward_brings_its_file_and_modules_to_the_jobs_that_call_it(tmp_path):
+    """An edit of the second grader retrains where it is the reward, and nowhere else."""
+    grader = "workflow_scripts/prerl/evaluation/grading.py"
+    assert grader in code_files("train_policy", ["math_verify"]) and grader not in code_files("train_policy", ["boxed"])
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "import json\nfrom prerl.evaluation.grading import verify_boxed\n\ndef score(text, answer, row): ...\n"
+    )
+    files = code_files("grade_samples", [f"{own}:score"])
+    assert files[0] == "workflow_scripts/grade_samples.py" and (ROOT / files[1]).resolve() == own and grader in files
+    assert len(files) == len(set(files))
 
 
 def test_a_package_is_a_docstring():
