@@ -8,7 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
-import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from tokenizers import Tokenizer
 
 from prerl.core.errors import run_main
@@ -25,8 +25,9 @@ def answers_of_run(run: dict, answers: int) -> dict[tuple[str, str], list[tuple[
 
     run: {method, seed, samples, grades}. Raises ValueError if an answer has no grade.
     """
-    table = read_table(Path(run["samples"]))
-    samples = table.filter(pc.less(table["sample"], answers)).to_pandas()
+    columns = [*KEY, "token_ids", "logprobs", "finish_reason"]
+    # by row groups: at paper scale all answers of a run are many GB, and these few
+    samples = ds.dataset(run["samples"]).to_table(columns, filter=ds.field("sample") < answers).to_pandas()
     grades = read_table(Path(run["grades"]), columns=[*KEY, "hendrycks", "boxed"]).to_pandas()
     both = samples.merge(grades, on=KEY, how="left", validate="one_to_one")
     if both["hendrycks"].isna().any():
@@ -34,8 +35,8 @@ def answers_of_run(run: dict, answers: int) -> dict[tuple[str, str], list[tuple[
     found: dict[tuple[str, str], list] = {}
     for row in both.to_dict("records"):
         boxed = row["boxed"] if isinstance(row["boxed"], str) else None
-        shown = {"sample": row["sample"], "token_ids": row["token_ids"].tolist(), "boxed": boxed}
-        shown["logprobs"] = {"yx": row["logprobs"].tolist()}
+        shown = {"sample": row["sample"], "token_ids": row["token_ids"], "boxed": boxed}
+        shown["logprobs"] = {"yx": row["logprobs"]}
         policy = f"{run['method']}@{row['update']}/{run['seed']}"
         outcome = outcome_of(bool(row["hendrycks"]), row["finish_reason"])
         found.setdefault((row["benchmark"], row["question"]), []).append((policy, shown, outcome))
@@ -55,7 +56,7 @@ def alignment_answers(run: dict, answers: int) -> dict[tuple[str, str], list[tup
     found: dict[tuple[str, str], list] = {}
     for row in both.to_dict("records"):
         of_answer = logprobs[row["question"], row["sample"]]
-        shown = {"sample": row["sample"], "token_ids": row["token_ids"].tolist()}
+        shown = {"sample": row["sample"], "token_ids": row["token_ids"]}
         shown["logprobs"] = {"yx": of_answer["logp_yx"].tolist(), "y": of_answer["logp_y"].tolist()}
         outcome = outcome_of(bool(row["right"]), row["finish_reason"])
         policy = f"{ALIGNMENT_ID}/{run['seed']}"

@@ -71,7 +71,7 @@ class AnswerWriter:
 
         outcome: right, wrong or truncated. Thoughts: [first token, end, kind, term], executions left out.
         """
-        ids = row["token_ids"]
+        ids = [int(token) for token in row["token_ids"]]
         thoughts = []
         for first, end in thought_spans(ids, self.counter.is_blank_line):
             thought = named_thought(self.counter.decode(list(ids[first:end])))
@@ -85,7 +85,7 @@ class AnswerWriter:
             "tokens": [visible(text) for text in token_texts(self.tokenizer, ids)],
             "thoughts": thoughts,
             "logprobs": {
-                name: [round(HUNDREDTHS * value) for value in values] for name, values in row["logprobs"].items()
+                name: [round(HUNDREDTHS * float(value)) for value in values] for name, values in row["logprobs"].items()
             },
         }
 
