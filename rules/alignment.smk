@@ -93,6 +93,8 @@ rule gather_alignment:
         f"{R}/logs/gather_alignment/{ALIGNMENT_JOB}.log",
     benchmark:
         f"{R}/benchmarks/gather_alignment/{ALIGNMENT_JOB}.tsv"
+    wildcard_constraints:
+        benchmark=any_of(ALIGNED),
     conda:
         "../envs/figures.yaml"
     shell:
