@@ -54,6 +54,17 @@ def test_the_situation_by_hand(results):
     assert sample["answers"][0]["text"] == "</script>⟨U+202E⟩<script>2"
 
 
+def test_jobs_by_the_end_of_snakemakes_log(results):
+    log = results / "logs/snakemake.log"
+    log.parent.mkdir()
+    log.write_text(
+        "1 of 119 steps (1%) done\n" + "x" * 200_000 + "\n51 of 119 steps\n52 of 119 steps (44%) done\nrule x:\n"
+    )
+    assert situation(results)["jobs"] == "52 of 119 jobs"
+    log.unlink()
+    assert situation(results)["jobs"] == ""
+
+
 def test_a_run_that_says_nothing_for_long_is_not_running(results):
     old = time.time() - 600
     os.utime(results / "state/miniature/dsrl/seed11/progress.json", (old, old))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ QUANTITIES = {
     "Reflections per answer": "reflections_per_answer",
 }
 LOOKS = [(BLACK, "-", "o"), (VERMILLION, "--", "s"), (BLUE, ":", "^"), (ORANGE, "-.", "D"), (GREY, "-", "x")]
+LOG_BYTES = 1 << 17  # of the end of a log
 STILL_S = 120  # a run that has written nothing for so long is not shown as running
 
 
@@ -54,6 +56,16 @@ def updates_of(run: RunState) -> list[dict]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(newest.glob("update*.json"))]
 
 
+def jobs_done(log: Path) -> str:
+    """'52 of 119 jobs' by the last such line of Snakemake's log (show_progress.py keeps it); '' without one."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(log.stat().st_size - LOG_BYTES, 0))
+        found = re.findall(r"(\d+) of (\d+) steps", file.read().decode("utf-8", "replace"))
+    return f"{found[-1][0]} of {found[-1][1]} jobs" if found else ""
+
+
 def situation(results: Path) -> dict:
     """All that the page of `make watch` shows."""
     runs: list[dict] = []
@@ -80,6 +92,7 @@ def situation(results: Path) -> dict:
             values = [update[name] for update in updates]
             panels[title].append(series_of("line", run.name, look, [u["update"] for u in updates], values))
     return {
+        "jobs": jobs_done(results / "logs/snakemake.log"),
         "runs": runs,
         "panels": [
             {"title": title, "x": "Update", "y": "", "log_x": False, "ticks": None, "series": series}

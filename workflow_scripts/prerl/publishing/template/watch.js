@@ -50,7 +50,8 @@
       runs(now.runs);
       panels(now.panels);
       answers(now.samples);
-      at("said").textContent = now.runs.length ? `As of ${new Date().toLocaleTimeString()}.` : "No training run has finished an update yet.";
+      const jobs = now.jobs ? `${now.jobs} done, ` : "";
+      at("said").textContent = `${jobs}as of ${new Date().toLocaleTimeString()}. ${now.runs.length ? "" : "No training run has finished an update yet."}`;
     } catch (error) {
       at("said").textContent = `No answer: ${error.message}. Is \`make watch\` still running?`;
     }
