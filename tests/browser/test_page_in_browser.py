@@ -2,14 +2,16 @@
 
 import importlib.resources
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from page_run import HOSTILE, make_run
+from page_run import HOSTILE, make_run, write_run
 from publish_scripts import FIGURES
+from watch import Watcher
 
 CHROMIUM = "/usr/bin/chromium"
 WIDTHS = {"desk": 1280, "tablet": 800, "phone": 390}
@@ -193,3 +195,29 @@ def test_in_print_pictures_take_the_place_of_charts(opened):
     assert opened.locator("img.printed").first.is_visible()
     assert not opened.locator("[data-figure]").first.is_visible()
     assert not opened.locator("nav").is_visible()
+
+
+def test_the_page_that_follows_a_run(browser, tmp_path):
+    """A row and a chart for a run; its next update appears by itself; hostile answers are text."""
+    run = write_run(tmp_path / "smoke/state", "dsrl", 2, 3)
+    answers = [{"problem": "1+1", "text": HOSTILE["script"], "reward": 0.0}]
+    (run / "last_answers.json").write_text(json.dumps({"update": 2, "answers": answers}))
+    server = Watcher(tmp_path / "smoke", 0)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    page = browser.new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    try:
+        page.goto(server.address)
+        expect(page.locator("#runs tr")).to_contain_text("2 of 3")
+        expect(page.locator("#charts .main-svg").first).to_be_visible()
+        expect(page.locator("#answers .text").nth(1)).to_have_text(HOSTILE["script"])
+        write_run(tmp_path / "smoke/state", "dsrl", 3, 3)
+        expect(page.locator("#runs tr")).to_contain_text("done")
+        assert page.evaluate("window.hit") is None and said == []
+    finally:
+        page.close()
+        server.shutdown()
+        thread.join()
+        server.server_close()

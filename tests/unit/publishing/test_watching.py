@@ -11,21 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from prerl.publishing.watching import QUANTITIES, situation
+from page_run import write_run
+from prerl.publishing.watching import situation
 from watch import Watcher
-
-
-def write_run(state: Path, method: str, updates: int, of: int, folder: str = "0123") -> Path:
-    """A run that has done `updates` of `of`: reward 0.1 u, length 10 u."""
-    run = state / "miniature" / method / "seed11"
-    (run / folder / "metrics").mkdir(parents=True, exist_ok=True)
-    for update in range(1, updates + 1):
-        values = dict.fromkeys(QUANTITIES.values(), 1.0)
-        values |= {"update": update, "reward_mean": 0.1 * update, "response_tokens_mean": 10.0 * update}
-        (run / folder / f"metrics/update{update:06d}.json").write_text(json.dumps(values))
-    progress = {"update": updates, "first_update": 1, "updates": of, "reward": 0.1 * updates}
-    (run / "progress.json").write_text(json.dumps(progress))
-    return run
 
 
 @pytest.fixture
