@@ -222,3 +222,14 @@ def test_an_unknown_or_missing_setting_is_an_error(block, key):
     del missing["training"]["learning_rate"]
     with pytest.raises(TypeError, match="learning_rate"):
         TrainSettings.from_json(json.dumps(missing))
+
+
+def test_a_longer_time_limit_of_a_function_keeps_the_state():
+    """The error that stops a run says to raise it; for math_verify the limit decides what is unscorable."""
+
+    def trajectory(function, time_limit_s):
+        rules = {name: {"function": function, "time_limit_s": time_limit_s} for name in ("reward", "thoughts")}
+        return TrainSettings.from_json(json.dumps(job(**rules))).trajectory()
+
+    assert trajectory("mine.py:f", 5.0) == trajectory("mine.py:f", 60.0) != trajectory("mine.py:g", 5.0)
+    assert trajectory("math_verify", 5.0) != trajectory("math_verify", 60.0)

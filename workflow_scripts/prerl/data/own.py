@@ -20,6 +20,7 @@ from prerl.core.files import json_lines, read_table, sha256_of
 from prerl.data.problems import COLUMNS, ProblemFileError
 
 OWN_COLUMNS = [*COLUMNS, pa.field("row", pa.string())]
+LONGEST_VALUE = 1 << 27  # characters of a value in a CSV file
 ID_DIGITS = 12  # hex digits of the sha256 of a problem's text
 
 
@@ -102,6 +103,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict]]:
 def _csv_rows(path: Path) -> Iterator[tuple[str, dict]]:
     """Rows of a CSV file with a header, every value as text: 007 and 1/2 stay what they are."""
     with path.open(encoding="utf-8-sig", newline="") as file:
+        csv.field_size_limit(LONGEST_VALUE)
         reader = csv.DictReader(file, strict=True)
         try:
             for row in reader:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 
-from prerl.config.functions import RewardSettings, ThoughtSettings
+from prerl.config.functions import MATH_VERIFY, RewardSettings, ThoughtSettings
 from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import EngineSettings, SamplingSettings
@@ -95,6 +95,9 @@ class TrainSettings:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in SCHEDULING}
         values["update"] = {key: value for key, value in asdict(self.update).items() if key not in OPERATION}
         values["engine"] = self.engine.name
+        for name, rule in (("reward", self.reward), ("thoughts", self.thoughts)):
+            if rule is not None and rule.function != MATH_VERIFY:  # beyond the limit of another one the job ends
+                values[name] = {key: value for key, value in asdict(rule).items() if key != "time_limit_s"}
         return json.loads(json.dumps(values, default=asdict))
 
     def validations(self) -> list[int]:
