@@ -100,6 +100,15 @@ def test_the_main_tables_three_kinds_of_values_are_compared():
         assert fault.startswith(f"mini DSRL mean {name}: 50")
 
 
+def test_rows_with_the_same_keys_are_compared_in_their_order():
+    reference = table(main_4b(2.0), main_4b(5.0))
+    assert compare(reference, reference, bitwise=True, confidence=0.95).rows == 2
+    found = compare(table(main_4b(2.0), main_4b(9.0)), reference, bitwise=True, confidence=0.95)
+    assert (found.equal, found.faults) == (1, ["main_4b 2: ours, ci_low, ci_high"])
+    bare = pd.DataFrame({"note": ["a", "b"]})
+    assert compare(bare.replace("b", "c"), bare, bitwise=True, confidence=0.95).faults == ["2: note"]
+
+
 def test_further_columns_matter_bitwise_alone():
     reference = table(main_4b(2.0))
     wider = reference.assign(further="1")

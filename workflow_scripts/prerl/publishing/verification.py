@@ -18,8 +18,22 @@ from prerl.core.statistics import t_quantile
 
 MUST_AGREE = ("code", "settings", "environment", "seeds", "chips")
 """Keys of `provenance.summary`; the models and data are results, on which two machines may differ."""
-KEYS = ("claim", "model", "method", "update", "benchmark", "grader", "control", "cell", "cost", "contrast")
+KEYS = (
+    "claim",
+    "weights",
+    "compared with",
+    "model",
+    "method",
+    "update",
+    "benchmark",
+    "grader",
+    "control",
+    "cell",
+    "cost",
+    "contrast",
+)
 BOUNDS = {"ours": "ci", "accuracy": "t"}  # prefix of `_low` and `_high`; of another value X: X_t or X
+MANY = 1000  # seeds, where an interval is not over seeds
 TIMED = {"cost": "seconds"}  # column -> rows that no two runs share
 COUNTS = ("questions", "answers", "n", "seeds")
 
@@ -53,7 +67,7 @@ def compare(ours: pd.DataFrame, reference: pd.DataFrame, bitwise: bool, confiden
         if bitwise or not set(keys) <= set(shared):
             return Comparison(len(reference), 0, faults=[f"columns differ: {missing or 'further ones'}"])
         ours, reference = ours[shared], reference[shared]
-    left, right = ({tuple(row[keys]): row for _, row in table.iterrows()} for table in (ours, reference))
+    left, right = (_rows(table, keys) for table in (ours, reference))
     equal = [key for key in right if key in left and left[key].equals(right[key])]
     found = Comparison(len(right), len(equal))
     found.faults += [f"{_name(key)}: missing" for key in right if key not in left]
@@ -68,13 +82,20 @@ def compare(ours: pd.DataFrame, reference: pd.DataFrame, bitwise: bool, confiden
     return found
 
 
+def _rows(table: pd.DataFrame, keys: list[str]) -> dict[tuple, pd.Series]:
+    """The rows by their keys; of several with the same keys, in their order, the second is '2' and so on."""
+    repeats = table.groupby(keys).cumcount() if keys else pd.Series(range(len(table)), table.index)
+    marks = ("" if repeat == 0 else str(repeat + 1) for repeat in repeats)
+    return {(*row[keys], mark): row for (_, row), mark in zip(table.iterrows(), marks, strict=True)}
+
+
 def _name(key: tuple) -> str:
     return " ".join(filter(None, key)) or "row"
 
 
 def measured(row: pd.Series) -> Iterator[tuple[str, str, str]]:
-    """The columns of a value and its bounds over seeds, for each that a row has."""
-    for name in row.index:
+    """The columns of a value and its bounds over seeds, for each that a row has; a median stands beside its mean."""
+    for name in row.index.drop("median", errors="ignore"):
         for prefix in (BOUNDS.get(name), f"{name}_t", name):
             if prefix and f"{prefix}_low" in row.index:
                 yield name, f"{prefix}_low", f"{prefix}_high"
@@ -96,7 +117,7 @@ def _within_intervals(found: Comparison, left: dict, right: dict, keys: list[tup
     found.values = len(pairs)
     for key, names in pairs:
         ours, reference = left[key], right[key]
-        seeds = [int(row["seeds"]) for row in (ours, reference)]
+        seeds = [int(row.get("seeds", MANY)) for row in (ours, reference)]
         if (expected := _value(reference, names)) is None or (got := _value(ours, names)) is None:
             found.faults.append(f"{_name(key)} {names[0]}: not measured")
             continue
