@@ -71,6 +71,7 @@ bench: $(VENV)/installed .venv-trl/installed .venv-vllm/installed  ## docs/bench
 	python tests/benchmarks/memory.py
 	python tests/benchmarks/redraw.py
 	python tests/benchmarks/grading.py
+	python tests/benchmarks/interval_coverage.py
 
 bench-gpu: .venv-gpu/installed  ## on a machine with a GPU: results/bench/gpu.md
 	.venv-gpu/bin/python tests/benchmarks/gpu.py

@@ -54,7 +54,7 @@ def test_the_timed_job_samples_every_token_and_trains_on_the_pattern(tmp_path):
     assert metrics["tokens_trained"] == metrics["tokens_sampled"] // 2
 
 
-@pytest.mark.parametrize("script", ["grading", "memory", "redraw", "sampling", "two_jobs"])
+@pytest.mark.parametrize("script", ["grading", "interval_coverage", "memory", "redraw", "sampling", "two_jobs"])
 def test_what_a_script_imports_is_there(script):
     """grpo.py and vllm_side.py need environments of their own."""
     importlib.import_module(script)
