@@ -283,10 +283,10 @@ def test_bad_input_ends_in_one_clear_message(request, where, spoil, said):
 
 def test_a_fault_is_said_once_and_all_at_once():
     with pytest.raises(ConfigError) as caught:
-        in_scale(rollouts={"samples_per_prompts": 8, "top_p": 2}, alignment={"benchmarks": 4})(None)()
+        in_scale(rollouts={"samples_per_prompts": 8, "top_p": 2}, grading={"processes": 0})(None)()
     lines = str(caught.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [
-        "scales.miniature.alignment.benchmarks",  # and not in scales.smoke, which inherits it
+        "scales.miniature.grading.processes",  # and not in scales.smoke, which inherits it
         "scales.miniature.rollouts.samples_per_prompts",
         "scales.miniature.rollouts.top_p",
         "Keys, types and bounds are in docs/config.md",

@@ -11,7 +11,7 @@ from checkouts import ROOT, snakemake
 from prerl.planning.code_lists import SCRIPTS, code_files
 
 PREVIEWS = {"budget", "preflight", "verify"}  # rules that make nothing
-RUNNERS = {"show_progress", "launch_ranks", *PREVIEWS}  # run snakemake or a job's script
+RUNNERS = {"show_progress", "watch", "launch_ranks", *PREVIEWS}  # run snakemake or a job's script
 JOBS = sorted({file.stem for file in SCRIPTS.glob("*.py")} - RUNNERS)
 
 

@@ -84,7 +84,7 @@ def test_a_job_gets_the_types_that_json_has_not():
 
 def test_a_training_job_is_told_of_the_update_and_not_of_the_length_of_phases():
     assert set(keys_of(TrainingSettings)) - set(keys_of(UpdateSettings)) == {
-        "total_updates", "eos_in_mask", "tracker", "phase_switch"
+        "total_updates", "early_runs", "eos_in_mask", "tracker", "phase_switch"
     }  # fmt: skip
     assert select(UpdateSettings, {"eps": 1e-8, "total_updates": 60}) == {"eps": 1e-8}
 
