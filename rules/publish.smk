@@ -343,6 +343,7 @@ rule page:
         rollouts=expand(f"{R}/page/rollouts/{{model}}", model=SCALE["models"]),
         captions=expand("rules/captions/{target}.rst", target=[*FIGURES, *TABLES]),
         provenance=f"{R}/provenance.json",
+        report=f"{R}/report.html",  # linked
         docs=["docs/claims.md", "docs/paper_map.md"],
     output:
         page=f"{R}/index.html",

@@ -25,7 +25,6 @@ def facts_of(arguments: argparse.Namespace) -> dict:
         "study": arguments.study,
         "provenance": provenance_of(results, settings, arguments.block),
         "training": write_training(training, read_tables("curves", arguments.curves, settings), settings),
-        "has_report": True,  # target `all` makes it beside the page
     }
 
 

@@ -31,12 +31,17 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def opened(browser: Browser, results: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
-    """The page; every message of its console fails the test. Parameters: width, colour scheme, part of the address."""
+def said() -> list[str]:
+    """What the page has said to its console, its errors, and the addresses that it asked."""
+    return []
+
+
+@pytest.fixture
+def opened(browser: Browser, results: Path, said: list[str], request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The page; what it has `said` fails the test. Parameters: width, colour scheme, part of the address."""
     width, scheme, place = getattr(request, "param", (1280, "light", ""))
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
     page = context.new_page()
-    said: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda asked: said.append(asked.url) if asked.url.startswith("http") else None)
@@ -178,7 +183,7 @@ def test_the_slider_shows_the_values_of_an_update(opened):
         "NSR-PreRL, DSRL, DSRL, S = 5, NSR-RL → GRPO")  # fmt: skip
 
 
-def test_a_missing_file_is_named(opened, results):
+def test_a_missing_file_is_named(opened, results, said):
     rollouts(opened)
     file = results / "page/rollouts/miniature/chain3/00003.js"
     text = file.read_text()
@@ -188,6 +193,8 @@ def test_a_missing_file_is_named(opened, results):
         "page/rollouts/miniature/chain3/00003.js is missing: keep the folder page/ beside this file"
     )
     file.write_text(text)
+    assert said == ["error: Failed to load resource: net::ERR_FILE_NOT_FOUND"]
+    said.clear()
 
 
 def test_in_print_pictures_take_the_place_of_charts(opened):

@@ -252,7 +252,7 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
         figures=shown,
         tables=tables(results, facts["study"], sources),
         provenance=facts["provenance"],
-        has_report=(results / "report.html").is_file() or facts["has_report"],
+        has_report=(results / "report.html").is_file(),
         data={
             "claims": claims_view.forest(found),
             "figures": {figure["target"]: figure["panels"] for figure in shown if figure["panels"]},

@@ -11,6 +11,7 @@
   const outcomeOf = [document.getElementById("first-outcome"), document.getElementById("second-outcome")];
   const OUTCOMES = { "": "anything", r: "right", w: "wrong", t: "truncated" };
   const MARKS = { right: "✓ right", wrong: "✗ wrong", truncated: "… truncated" };
+  const MOST_TOKENS = 20000; // of an answer whose tokens have colours
   const STEPS = [0.05, 0.5, 1, 2, 4, 8]; // nats
   let index = null; // of the benchmark: policies, questions
   let matches = []; // numbers of the questions in the list
@@ -58,23 +59,36 @@
   function textOf(answer) {
     const text = element("div", "text");
     const thoughts = [...answer.thoughts]; // apart: a token with a blank line, at least, is between two
+    const apart = answer.tokens.length <= MOST_TOKENS; // more elements than that would hold up the browser
     let into = text;
+    let together = [];
+    function flush() {
+      into.append(together.join(""));
+      together = [];
+    }
     answer.tokens.forEach((token, position) => {
       if (into !== text && position === thoughts[0][1]) {
+        flush();
         thoughts.shift();
         into = text;
       }
       if (thoughts.length && position === thoughts[0][0]) {
+        flush();
         const [, , kind, term] = thoughts[0];
         into = element("span", `thought ${kind}`);
         into.append(element("span", "tag", `${kind}: “${term}”`));
         text.append(into);
+      }
+      if (!apart) {
+        together.push(token);
+        return;
       }
       const [level, said] = grade(answer, position);
       const made = element("span", level, token);
       if (said) made.title = said;
       into.append(made);
     });
+    flush();
     return text;
   }
 
@@ -95,7 +109,7 @@
     box.tabIndex = -1;
     const boxed = answer.boxed === null ? "" : `, boxed: ${answer.boxed}`;
     const verdict = element("p", `verdict ${answer.outcome === "right" ? "agrees" : "differs"}`, MARKS[answer.outcome]);
-    box.append(heading, verdict, element("p", "note", `${answer.tokens.length} tokens${boxed}`), textOf(answer));
+    box.append(heading, verdict, element("p", "note", `${answer.tokens.length} tokens${answer.tokens.length > MOST_TOKENS ? ", too many to colour" : ""}${boxed}`), textOf(answer));
     return box;
   }
 
