@@ -42,6 +42,7 @@ rule all:
     input:
         expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["pdf", "png", "csv"]),
         expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
+        f"{R}/index.html",
         f"{R}/report.html",
         f"{R}/provenance.json",
         released(with_parents(CORE)),

@@ -45,7 +45,7 @@ then start again: it resumes where that one stopped."""
 
 MADE = {
     "all": {
-        "report": "report.html",
+        "page": "index.html",
         "claims": "tables/table_claims.md",
         "figures": "figures/figure_*.pdf and .png",
     },

@@ -4,7 +4,7 @@ import pytest
 
 from virtual_cluster import SMOKE
 
-LOCAL = {"aggregate_scores", "aggregate_ood", "release_checkpoints", "report", "all"}
+LOCAL = {"aggregate_scores", "aggregate_ood", "release_checkpoints", "collect_provenance", "page", "report", "all"}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ FIGURES = [
     "figure_efficiency",
 ]
 TABLES = ["table_main", "table_warmup_space", "table_ood", "table_alignment", "table_efficiency", "table_claims"]
-PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "report", "collect_provenance", "all"], 1)
+PUBLISHED = dict.fromkeys([*FIGURES, *TABLES, "page", "report", "collect_provenance", "all"], 1)
 
 
 def plan(models, seeds, methods, continued, alignment_jobs=1):
@@ -36,6 +36,7 @@ def plan(models, seeds, methods, continued, alignment_jobs=1):
         "count_thoughts": evaluated,
         "aggregate_scores": models,
         "aggregate_ood": models,
+        "browse_rollouts": models,
     }
 
 
@@ -139,7 +140,7 @@ def test_the_state_of_samples_lies_outside_the_trainers(checkout):
     assert not any(s.startswith(t) for s in states["generate_samples"] for t in states["train_policy"])
 
 
-@pytest.mark.parametrize("target", [*FIGURES, *TABLES, "report"])
+@pytest.mark.parametrize("target", [*FIGURES, *TABLES, "page", "report"])
 def test_each_target_has_its_name(checkout, target):
     result = snakemake(checkout, "-n", "--quiet", "--", target)
     assert result.returncode == 0, result.stdout
@@ -211,7 +212,7 @@ def test_a_command_fails_where_any_part_of_it_fails(tmp_path, command):
 class TestReruns:
     """What a change reruns once everything is made."""
 
-    ALWAYS_AFTER = {"report", "collect_provenance", "all"}
+    ALWAYS_AFTER = {"page", "report", "collect_provenance", "all"}
 
     @pytest.fixture
     def edit(self, smoke_run):
@@ -241,7 +242,7 @@ class TestReruns:
     def test_everything_is_made(self, smoke_run):
         results = smoke_run / "results/smoke"
         for target in FIGURES:
-            assert all((results / f"figures/{target}.{suffix}").stat().st_size for suffix in ("pdf", "png"))
+            assert all((results / f"figures/{target}.{suffix}").stat().st_size for suffix in ("pdf", "png", "csv"))
         for target in TABLES:
             assert all((results / f"tables/{target}.{suffix}").stat().st_size for suffix in ("csv", "md"))
         report = (results / "report.html").read_text()
