@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -113,6 +114,9 @@ def test_answers_of_ones_own_given_back_have_the_same_numbers(smoke_run):
     result = snakemake(smoke_run, "--cores", "1", "compare_external", "--config", "scale=smoke", "external=given.jsonl")
     assert result.returncode == 0, result.stdout[-5000:]
     table = pd.read_csv(smoke_run / "results/smoke/external/given.csv").set_index(["run", "benchmark"])
+    (smoke_run / "given.jsonl").unlink()
+    for part in ("external", *(f"{kind}/compare_external" for kind in ("logs", "benchmarks", "provenance"))):
+        shutil.rmtree(smoke_run / "results/smoke" / part)
     scores = pd.read_parquet(smoke_run / RUN.parents[1] / "scores.parquet")
     scores = scores.query("method == 'grpo' and update == 3 and seed == 1").set_index(["benchmark", "grader", "metric"])
     for benchmark in ("mean", "chain3", "chain8"):
