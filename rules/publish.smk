@@ -45,6 +45,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"])
         seeds=seeds,
         alignment=ALIGNMENT_RUNS,
         bases=BASES,
+        runs=with_parents(methods),  # what was trained for them
         methods={
             name: {
                 **{key: value for key, value in SCALE["methods"].get(name, {}).items() if key != "phases"},  # its look

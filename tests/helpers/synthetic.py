@@ -77,6 +77,7 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
         "models": list(models),
         "seeds": list(seeds),
         "alignment": [{"model": model, "seed": seed, "benchmark": "chain3"} for model in models for seed in seeds],
+        "runs": list(methods),
         "methods": {name: look(name) | blocks[name] for name in methods},
         "main_benchmarks": MAIN,
         "ood_benchmarks": OOD,

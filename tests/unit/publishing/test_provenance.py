@@ -7,7 +7,7 @@ from PIL import Image
 from prerl.publishing import provenance
 
 HARDWARE = {"cpu": "EPYC", "cores": 2, "memory_gib": 23.5, "gpus": []}
-SETTINGS = {"models": ["mini"], "methods": {"grpo": {}, "dsrl": {}}, "seeds": [11, 12]}
+SETTINGS = {"models": ["mini"], "runs": ["grpo", "dsrl"], "seeds": [11, 12]}
 
 
 def job(rule, name, commit="0123456789ab", dirty=False, **run):
@@ -49,6 +49,9 @@ def test_the_jobs_behind_a_target_are_those_of_its_methods_and_seeds():
     assert found == RECORDS[:6]
     hub = job("download_model", "mini")
     assert provenance.behind([hub], SETTINGS) == [hub]
+    part = job("train_policy", "mini_grpo_to60_seed11")  # a method's first updates, a run of their own
+    assert provenance.behind([part], SETTINGS) == []
+    assert provenance.behind([part], SETTINGS | {"runs": ["grpo_to60", "grpo"]}) == [part]
 
 
 def test_the_summary_adds_times_takes_the_largest_memory_and_counts_what_is_missing():

@@ -22,12 +22,12 @@ def read_records(folder: Path) -> list[dict]:
 
 
 def behind(records: Iterable[dict], settings: Mapping) -> list[dict]:
-    """The records of the jobs that `settings` (of the publish stage: models, methods, seeds) is about.
+    """The records of the jobs that `settings` (of the publish stage: models, runs, seeds) is about.
 
     Preparation, training, sampling, grading, counting, alignment; not what aggregates, draws or prints them.
     """
     models, seeds = settings["models"], settings["seeds"]
-    parts = ["", *(f"_{method}" for method in (BASE, *settings["methods"]))]
+    parts = ["", *(f"_{method}" for method in (BASE, *settings["runs"]))]
     jobs = {f"{model}{part}_seed{seed}" for model in models for part in parts for seed in seeds}
     jobs |= {f"{rule}/{model}" for rule in ("download_model", "import_model") for model in models}
 
@@ -53,7 +53,7 @@ def summary(records: Iterable[dict], settings: Mapping) -> dict:
     expected = [
         f"{model}_{method}_seed{seed}"
         for model in settings["models"]
-        for method in settings["methods"]
+        for method in settings["runs"]
         for seed in settings["seeds"]
     ]
     prepared = {path: digest for r in found if r["rule"] in PREPARE for path, digest in r["outputs"].items()}
