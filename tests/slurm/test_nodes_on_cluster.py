@@ -1,10 +1,22 @@
 """Training on two nodes, a process each over gloo: the numbers of one process, where it ran, and how it ends early."""
 
+import os
 import re
+import signal
 
 import pytest
 
-from virtual_cluster import SMOKE, STATE, TARGET, Checkout, kill_while_writing, say, trainers_of, wait_for
+from virtual_cluster import (
+    SMOKE,
+    STATE,
+    TARGET,
+    Checkout,
+    kill_while_writing,
+    processes_of,
+    say,
+    trainers_of,
+    wait_for,
+)
 
 UPDATES, EVERY = 8, 4
 GPUS = ("--set-resources", "train_policy:gpu=2")
@@ -45,13 +57,16 @@ def test_two_nodes_told_to_end_and_killed_go_on_bitwise(base, undisturbed):
         with told.counting_updates() as written:
             snakemake = told.start(TARGET, *GPUS)
             told.train_until(snakemake, 1)
-            say("scancel", told.running()["id"])
+            first = told.running()["id"]
+            say("scancel", first)
             # sacct has no comment of a running job, by which `trainings` knows it
             wait_for(lambda: len(told.accounting()) == 2, "the second job", pause_s=1)
             second = told.accounting()[1]["JobID"]
             wait_for(lambda: len(trainers_of(second)) == 2, "its processes")
             kill_while_writing(second, next((told.folder / STATE).glob("*/checkpoints")))
             told.finish(snakemake)
+        for pid in processes_of(first):  # SIGTERM may hang a node's Snakemake, and here no cgroup ends it with its job
+            os.kill(pid, signal.SIGKILL)
     finally:
         told.stop()
     jobs = told.trainings()
