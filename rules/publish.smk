@@ -432,6 +432,7 @@ rule diagnose:
 rule headline:
     input:
         list(published("table_headline").values()),
+        released(with_parents(HEADLINE), FIRST_MODEL, ["state_released"]),  # other targets may read the checkpoints
 
 
 def external_answers(wildcards):

@@ -4,6 +4,7 @@
 
 localrules:
     release_checkpoints,
+    release_state,
 
 
 def start_manifest(wildcards):
@@ -130,6 +131,28 @@ def readers(wildcards):
     return made + ([f"{runs[0]}/ood.parquet"] if OOD_TASKS and wildcards.method in CORE else [])
 
 
+# A job cannot remove its own state: Snakemake repeats it where it was killed before Snakemake saw its end.
+rule release_state:
+    input:
+        code=code("release_checkpoints"),
+        published=f"{RUN}/checkpoints/manifest.json",
+    output:
+        f"{RUN}/checkpoints/state_released.json",
+    params:
+        run=RUN,
+        state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}",
+    log:
+        f"{R}/logs/release_state/{JOB}.log",
+    wildcard_constraints:
+        method=any_of(METHODS),
+    priority: priority_of("release_state")
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --keep-checkpoints --run {params.run}"
+        " --state {params.state} --released {output} > {log} 2>&1"
+
+
 rule release_checkpoints:
     input:
         code=code("release_checkpoints"),
@@ -155,9 +178,9 @@ rule release_checkpoints:
         " > {log} 2>&1"
 
 
-def released(methods):
-    """Lists of what was removed of the runs of these methods, where the scale keeps no checkpoints."""
+def released(methods, models=SCALE["models"], parts=("state_released", "released")):
+    """Lists of what was removed of these runs, where the scale keeps no checkpoints."""
     if SCALE["training"]["keep_checkpoints"]:
         return []
-    path = f"{RUN}/checkpoints/released.json"
-    return expand(path, model=SCALE["models"], method=methods, seed=SCALE["seeds"])
+    path = f"{RUN}/checkpoints/{{part}}.json"
+    return expand(path, model=models, method=methods, seed=SCALE["seeds"], part=parts)

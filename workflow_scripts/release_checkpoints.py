@@ -1,4 +1,4 @@
-"""Remove what nothing reads any more of a finished run: its checkpoints, the start of its phase, its jobs' state.
+"""Remove what nothing reads any more of a published run: its jobs' state and its start, later its checkpoints too.
 
 The manifests stay, so that Snakemake takes the run for done. What is removed is listed in the output.
 """
@@ -22,6 +22,7 @@ def size_of(path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--keep-checkpoints", action="store_true", help="remove the state and the start alone")
     parser.add_argument("--state", type=Path, nargs="+", required=True, help="state folders of its jobs")
     parser.add_argument(
         "--released", type=Path, required=True, help="output: JSON, the removed folders and their bytes"
@@ -29,7 +30,9 @@ def main() -> None:
     arguments = parser.parse_args()
     states = [folder for folder in arguments.state if folder.is_dir()]
     locks = [lock_folder(folder) for folder in states]  # an error if a job still works in one
-    found = [*(arguments.run / "checkpoints").glob("update*"), *(arguments.run / "start").glob("*")]
+    found = [*(arguments.run / "start").glob("*")]
+    if not arguments.keep_checkpoints:
+        found += (arguments.run / "checkpoints").glob("update*")
     found += [path for folder in states for path in folder.iterdir()]
     removed = {}
     for path in [path for path in found if path.name not in (MANIFEST, PROGRESS, "lock")]:

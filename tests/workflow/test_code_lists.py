@@ -25,7 +25,7 @@ def test_each_script_is_a_rule_of_its_name(checkout):
     of_other_scripts = {"all", "report", "baselines", "aggregate_baselines", "table_baselines"}
     of_other_scripts |= {"more_seeds", "aggregate_more_seeds"}
     of_other_scripts |= {"controls", "aggregate_controls", "map", "diagnose"}
-    of_other_scripts |= {"headline", "aggregate_headline", "table_headline"}
+    of_other_scripts |= {"headline", "aggregate_headline", "table_headline", "release_state"}
     assert sorted(rules - of_other_scripts - PREVIEWS) == JOBS
 
 

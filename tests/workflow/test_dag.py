@@ -57,7 +57,13 @@ def test_paper_plan(checkout):
     # updates of grpo, nsr_rl and nsr_prerl are runs of their own, the first and last of these have answers
     jobs = plan(models=2, seeds=3, methods=14 + 3, continued=8 + 3, alignment_jobs=4)
     jobs |= dict.fromkeys(("generate_samples", "grade_samples", "count_thoughts"), 2 * 3 * (1 + 14 + 2))
-    jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "release_checkpoints": 2 * 3 * 17}
+    jobs |= {
+        "download_model": 2,
+        "download_data": 7,
+        "prepare_data": 7,
+        "release_checkpoints": 2 * 3 * 17,
+        "release_state": 2 * 3 * 17,
+    }
     # GPQA-Diamond, MMLU-Pro and BBH; HumanEval runs generated code and is left out, which the plan says
     jobs |= {"download_ood": 3, "evaluate_ood": 2 * 3 * 15}
     assert "model writes: humaneval." in snakemake(checkout, "-n", "--quiet", "--config", "scale=paper").stdout
@@ -195,7 +201,7 @@ def test_baselines_at_a_scale_that_keeps_no_checkpoints(tmp_path):
         assert f"| miniature | {name}" in table
     assert table.endswith("Its numbers mean nothing.\n")
     checkpoints = {path.name for path in (folder / "results/smoke/miniature/ppo/seed1/checkpoints").iterdir()}
-    assert checkpoints == {"manifest.json", "released.json"}
+    assert checkpoints == {"manifest.json", "released.json", "state_released.json"}
     state = {path.name for path in (folder / "results/smoke/state/miniature/ppo/seed1").iterdir()}
     assert state == {"lock", "progress.json"}
     assert planned_jobs(folder, "baselines", *few) == {}

@@ -64,6 +64,7 @@ def test_every_rule_that_is_no_local_one_has_an_environment():
             "aggregate_headline",
             "aggregate_ood",
             "release_checkpoints",
+            "release_state",
             "baselines",
             "controls",
             "headline",

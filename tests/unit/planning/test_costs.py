@@ -91,18 +91,19 @@ def test_a_checkpoint_takes_twelve_bytes_a_parameter_with_moments_and_four_witho
     run = {"model": "qwen3-4b", "method": "nsr_prerl", "seed": "1"}
     block, methods = scale("paper")
     cost = job_cost("train_policy", run, block, methods)
-    assert cost.disk_gib == pytest.approx((4 * 4 + 3 * 8) * 4_022_468_096 / 2**30)
-    assert cost.running_gib == pytest.approx(24 * 4_022_468_096 / 2**30)
+    assert cost.disk_gib == pytest.approx((4 * 4 + 3 * 8 + 24) * 4_022_468_096 / 2**30)
+    state = job_cost("release_state", run, block, methods)
+    assert state.disk_gib == pytest.approx(-24 * 4_022_468_096 / 2**30)
     released = job_cost("release_checkpoints", run, block, methods)
     samples = job_cost("generate_samples", run, block, methods)
-    assert cost.disk_gib + samples.disk_gib + released.disk_gib == pytest.approx(
+    assert cost.disk_gib + samples.disk_gib + state.disk_gib + released.disk_gib == pytest.approx(
         samples.disk_gib / 2
     )  # the answers stay
     kept = {**block, "training": block["training"] | {"keep_checkpoints": True}}
     # 4 whole ones, and the newest that is not among them
     assert job_cost("train_policy", run, kept, methods).disk_gib == pytest.approx(60 * 4_022_468_096 / 2**30)
     early = job_cost("train_policy", run | {"method": "nsr_prerl_to20"}, block, methods)
-    assert early.disk_gib == pytest.approx(5 * 12 * 4_022_468_096 / 2**30)
+    assert early.disk_gib == pytest.approx(7 * 12 * 4_022_468_096 / 2**30)
 
 
 def test_the_pilot_takes_about_a_gpu_day_and_a_half():

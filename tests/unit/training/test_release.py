@@ -47,6 +47,13 @@ def test_weights_and_state_go_and_manifests_stay(run):
     assert release(run, run.parent / "state") == {}  # again: nothing is left to remove
 
 
+def test_the_state_goes_before_the_checkpoints(run):
+    removed = release(run, run.parent / "state", "--keep-checkpoints")
+    assert left(run / "checkpoints") > {"update000002/model.safetensors", "update000006/model.safetensors"}
+    assert left(run / "start") == {"manifest.json"} and left(run.parent / "state") == {"progress.json", "lock"}
+    assert sorted(removed.values()) == [10, 10]
+
+
 def test_a_state_at_work_is_an_error_and_stays(run):
     program = "import sys, time; from prerl.core.files import lock_folder; l = lock_folder(__import__('pathlib').Path("
     program += "sys.argv[1])); print('locked', flush=True); time.sleep(60)"

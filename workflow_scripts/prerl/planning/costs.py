@@ -175,6 +175,12 @@ class _Job:
         return 4 * self.shape.parameters * numbers / GIB
 
     @property
+    def state_gib(self) -> float:
+        """Two checkpoints of the job's method, with moments and critic."""
+        critic = self.shape.critic_parameters if self.methods[self.wildcards["method"]].critic else 0
+        return 2 * 12 * (self.shape.parameters + critic) / GIB
+
+    @property
     def samples_gib(self) -> float:
         """Answers of the job's method and seed."""
         mean = self.answers("evaluation", self.block["evaluation"]["max_new_tokens"]).mean
@@ -268,14 +274,17 @@ def _train_policy(job: _Job) -> JobCost:
     seconds += saves * 12 * job.shape.parameters / DISK_BYTES_PER_S
     # the state holds float32 weights and moments: of every kept update and one more, to which published checkpoints are
     # links; or, where nothing is kept, of the last two beside what is published
-    whole = 12 * (job.shape.parameters + (job.shape.critic_parameters if critic else 0)) / GIB
     if block["training"]["keep_checkpoints"]:
-        return job.cost(seconds, whole * (len(method.kept_updates) + 1))
-    return job.cost(seconds, job.published_gib, 2 * whole)
+        return job.cost(seconds, job.state_gib / 2 * (len(method.kept_updates) + 1))
+    return job.cost(seconds, job.published_gib + job.state_gib)
+
+
+def _release_state(job: _Job) -> JobCost:
+    return job.cost(0.5, -job.state_gib)
 
 
 def _release_checkpoints(job: _Job) -> JobCost:
-    """Removes what _train_policy left, and the shards of the answers."""
+    """Removes what _train_policy published, and the shards of the answers."""
     return job.cost(0.5, -job.published_gib - job.samples_gib)
 
 
@@ -370,6 +379,7 @@ _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
     "download_model": _download_model,
     "import_model": _download_model,
     "reincarnate_policy": _reincarnate_policy,
+    "release_state": _release_state,
     "release_checkpoints": _release_checkpoints,
     "grade_samples": _grade_samples,
     "count_thoughts": _count_thoughts,

@@ -9,7 +9,13 @@ from prerl.config.methods import Method
 from prerl.planning.costs import JobCost
 from prerl.planning.dry_runs import PlannedJob
 
-PRIORITIES = {"release_checkpoints": 3, "evaluate_ood": 2, "generate_samples": 2, "reincarnate_policy": 1}
+PRIORITIES = {
+    "release_state": 4,
+    "release_checkpoints": 3,
+    "evaluate_ood": 2,
+    "generate_samples": 2,
+    "reincarnate_policy": 1,
+}
 
 
 def priority(rule: str, wildcards: Mapping[str, str], block: Mapping, methods: Mapping[str, Method]) -> int:
