@@ -139,7 +139,7 @@ rule release_state:
     output:
         f"{RUN}/checkpoints/state_released.json",
     params:
-        run=RUN,
+        run=lambda wildcards: RUN.format(**wildcards),
         state=f"{R}/state/{{model}}/{{method}}/seed{{seed}}",
     log:
         f"{R}/logs/release_state/{JOB}.log",

@@ -40,6 +40,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     item.add_marker(pytest.mark.xdist_group("smoke" if shares_smoke_run(item) else item.path.name))
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Raises UsageError in a worker whose pytest does not let xdist name groups (9.2 does not): all would be mixed."""
+    if hasattr(session.config, "workerinput") and session.items and "@" not in session.items[0].nodeid:
+        raise pytest.UsageError("pytest-xdist names no groups with this pytest: install the pins of requirements.txt")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest comes first: the smoke run, then the workflow's tests."""
     items.sort(key=lambda item: (not shares_smoke_run(item), item.path.parent.name != "workflow"))

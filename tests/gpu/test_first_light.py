@@ -45,7 +45,7 @@ def test_every_stage_runs_and_all_numbers_are_right(tmp_path):
 def test_the_report_of_a_measured_pass_changes_the_page_and_the_plan(tmp_path):
     folder = copy_checkout(tmp_path / "workflow")
     for file in ("tests/gpu/report.py", "docs/benchmarks.md"):
-        (folder / file).parent.mkdir(parents=True)
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, folder / file)
     fast = {"stage": "fast", "name": "4b, 4096 tokens, GRPO, ours", "tokens_per_s": 10000.0, "tflops": 346.15}
     fast |= {"utilisation": 0.7, "peak_gib": 61.2}
