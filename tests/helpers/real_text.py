@@ -258,6 +258,7 @@ class Study:
                 "nsr_prerl": {"parent": None, "first_update": 1, "last_update": 2},
                 "dsrl": {"parent": "nsr_prerl", "first_update": 3, "last_update": 4},
             },
+            "parts": {},
             "evaluations": [{"method": "dsrl", "seed": SEED, "updates": updates, **paths}],
             "histories": [
                 {"method": method, "seed": SEED}

@@ -52,7 +52,7 @@ def test_an_evening_is_two_hours_of_one_card(checkout):
     assert {job.resources.get("gpu", "0") for job in jobs} == {"0", "1"}
     assert sum(cost.wall_s for cost in costs) < 7200  # one by one, as the jobs of one card run
     in_turn = elapsed(jobs, costs, [cost.wall_s for cost in costs], 8, 1)
-    assert in_turn[1] == 1 and in_turn[2] < 60
+    assert in_turn[1] == 1 and in_turn[2] < 79  # GiB, of one_gpu.md
 
 
 def test_what_half_of_the_smoke_run_took_predicts_the_other_half(smoke_run, monkeypatch):
@@ -69,7 +69,7 @@ def test_what_half_of_the_smoke_run_took_predicts_the_other_half(smoke_run, monk
 
 def test_a_finished_run_costs_nothing_more(smoke_run):
     said = snakemake(smoke_run, "--cores", "1", "--config", "scale=smoke", "--", "budget").stdout
-    assert "all at scale smoke: 109 of 109 jobs are done." in said and "stage " not in said
+    assert "all at scale smoke: 118 of 118 jobs are done." in said and "stage " not in said
 
 
 def job(rule, name="", inputs=(), outputs=(), **resources):
@@ -192,7 +192,7 @@ def test_the_rule_prints_the_plan_and_runs_nothing(tmp_path, monkeypatch):
     assert {stage: int(row[0]) for stage, row in printed.items() if stage not in ("stage", "all")} == {
         rule: count for rule, count in plan.items() if rule != "all"
     }
-    assert printed["all"][0] == "115" and printed["train_policy"][-1] == "formula"
+    assert printed["all"][0] == "118" and printed["train_policy"][-1] == "formula"
     monkeypatch.setenv("TARGETS", "figure_alignment")
     alone = rows(snakemake(folder, *command).stdout)
     assert set(alone) == {

@@ -94,7 +94,7 @@ def test_pilot_plan(checkout):
     # the paper's methods without the baselines, the sweep's S = 20; dsrl, nsr_rl_warmup and the sweep are continued
     jobs = plan(models=2, seeds=2, methods=9, continued=3)
     jobs |= {"download_model": 2, "download_data": 7, "prepare_data": 7, "download_ood": 1, "evaluate_ood": 2 * 2 * 10}
-    jobs |= {"release_checkpoints": 2 * 2 * 9}
+    jobs |= {"release_checkpoints": 2 * 2 * 9, "release_state": 2 * 2 * 9}
     assert planned_jobs(checkout, "--config", "scale=pilot") == jobs
 
 

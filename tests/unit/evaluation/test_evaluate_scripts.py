@@ -241,6 +241,7 @@ def settings(tmp_path):
         "validation_benchmarks": ["easy", "hard"],
         "seeds": [1],
         "samples_per_question": 4,
+        "parts": {},
         "methods": {
             "warm": {"parent": None, "first_update": 1, "last_update": 4},
             "dsrl": {"parent": "warm", "first_update": 3, "last_update": 5},
