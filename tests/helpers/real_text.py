@@ -284,7 +284,7 @@ class Study:
             "confidence": 0.95,
             "prompts_per_update": PROMPTS,
         }
-        outputs = [("--pdf", self.folder / "figure_dynamics.pdf"), ("--png", self.folder / "figure_dynamics.png")]
+        outputs = [(f"--{kind}", self.folder / f"figure_dynamics.{kind}") for kind in ("pdf", "png", "csv", "json")]
         arguments = ["--settings", json.dumps(settings), "--curves", self.folder / "curves.parquet"]
         self.script("figure_dynamics", *arguments, *(x for pair in outputs for x in pair))
 
