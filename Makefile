@@ -32,15 +32,14 @@ smoke: $(VENV)/installed  ## the same DAG in minutes, its numbers mean nothing: 
 SYSTEM := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 test: $(VENV)/installed lint  ## lint, types, unit and workflow tests, with the smoke run
 	PATH=$(CURDIR)/$(VENV)/bin:$(SYSTEM) $(VENV)/bin/python -m pytest -q -n $(CORES) --dist loadgroup \
-		--no-loadscope-reorder --durations 20 tests --ignore=tests/slurm
+		--no-loadscope-reorder --durations 20 -m "not vllm" tests --ignore=tests/slurm
 
 test-fast: $(VENV)/installed  ## unit tests that are not marked slow; no Snakemake, no training job
 	python -m pytest -q -n $(CORES) --dist loadgroup tests/unit -m "not slow"
 
 test-vllm: $(VENV)/installed .venv-vllm/installed  ## the vLLM engine on the CPU; installs 2.5 GB
 	.venv-vllm/bin/python -m pytest -q tests/vllm_engine
-	python -m pytest -q tests/workflow/test_harness_pins.py tests/workflow/test_ood_rule.py
-	python -m pytest -q tests/workflow/test_real_text.py -k vllm
+	python -m pytest -q -m vllm tests/workflow
 
 test-browser: $(VENV)/installed .venv-browser/installed  ## the page in Debian's Chromium
 	.venv-browser/bin/python -m pytest -q tests/browser

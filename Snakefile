@@ -32,7 +32,10 @@ include: "rules/alignment.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/publish.smk"
+include: "rules/page.smk"
+include: "rules/requests.smk"
 include: "rules/more_seeds.smk"
+include: "rules/compare.smk"
 include: "rules/preview.smk"
 
 
@@ -51,7 +54,7 @@ rule all:
 # What a dry run says of a job beside its GPUs, memory and time; nothing else reads these three. driver: the environment
 # that Snakemake itself runs in.
 for job_rule in workflow.rules:
-    if job_rule.name not in ("all", "baselines", "headline", "more_seeds"):
+    if job_rule.name not in ("all", "baselines", "controls", "diagnose", "headline", "map", "more_seeds"):
         job_rule.resources["cpus"] = threads_of(job_rule.name)
         job_rule.resources["engine"] = ENGINES.get(job_rule.name, "none")
         job_rule.resources["environment"] = f"envs/{Path(job_rule.conda_env).name}" if job_rule.conda_env else "driver"

@@ -83,7 +83,7 @@ rule aggregate_more_seeds:
 def table_settings(wildcards):
     chosen = chosen_seeds()
     further = {"more_seeds": SCALE["more_seeds"], "first_seeds": SCALE["seeds"], "chosen": chosen}
-    return publish_settings(whole(chosen["methods"]), seeds=chosen["seeds"], **further)
+    return publish_settings(whole(chosen["methods"]), seeds=chosen["seeds"], reads=["questions"], **further)
 
 
 rule table_more_seeds:

@@ -1,20 +1,6 @@
 # Needs: questions, scores, contrasts and curves of each model, alignment of each base.
-# Makes: results/{scale}/figures/{target}.pdf|.png|.csv|.json, tables/{target}.csv|.md, the page (index.html, page/,
-# paper_vs_ours.md) and report.html, and on request the table of answers of others, external/{file}.csv|.md. Each target
-# is a rule without wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script
-# and a caption.
-from types import SimpleNamespace
-
-from prerl.publishing.labels import label
-
-
-localrules:
-    page,
-    report,
-    collect_provenance,
-    verify,
-
-
+# Makes: results/{scale}/figures/{target}.pdf|.png|.csv|.json and tables/{target}.csv|.md. Each target is a rule without
+# wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script and a caption.
 QUESTIONS = expand(f"{R}/{{model}}/questions.parquet", model=SCALE["models"])
 SCORES = expand(f"{R}/{{model}}/scores.parquet", model=SCALE["models"])
 CONTRASTS = expand(f"{R}/{{model}}/contrasts.parquet", model=SCALE["models"])
@@ -33,8 +19,32 @@ ALIGNMENT, GRADIENTS, ALIGNMENT_TOKENS = (
 )
 
 
-def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"]), **further):
-    """What a reader of figures and tables learns about the runs of these methods and seeds."""
+# what is read -> rules whose jobs are done before it is there, and the problem sets that these read
+BEHIND = (
+    (
+        {"questions", "scores", "contrasts", "curves"},
+        ["train_policy", "reincarnate_policy", "generate_samples", "grade_samples", "count_thoughts"],
+        ["train", *BENCHMARKS],
+    ),
+    ({"ood"}, ["evaluate_ood"], []),
+    ({"alignment", "gradients", "tokens"}, ["sample_rollouts", "measure_gradient_alignment"], list(ALIGNED)),
+    ({"diagnosis"}, ["diagnose_base_model"], ["train"]),
+)
+PREPARED = ["pretrain_miniature_model", "download_model", "import_model", "prepare_miniature_data", "prepare_data"]
+PREPARED += ["prepare_own_data"]
+
+
+def behind(reads):
+    """Rules and problem sets behind a target that reads these inputs, for its provenance; None: all."""
+    kinds = [(rules, sets) for names, rules, sets in BEHIND if reads is None or names & set(reads)]
+    return {
+        "rules": [*PREPARED, *(rule for rules, _ in kinds for rule in rules)],
+        "sets": sorted({name for _, sets in kinds for name in sets}),
+    }
+
+
+def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"]), reads=None, **further):
+    """What a reader of figures and tables learns about the runs of these methods and seeds. reads: see behind."""
     validation = SCALE["validation"]
     warmup_method = SCALE["warmup_sweep"]["method"]
     return settings(
@@ -46,6 +56,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"])
         alignment=ALIGNMENT_RUNS,
         bases=BASES,
         runs=with_parents(methods),  # what was trained for them
+        behind=behind(reads),
         methods={
             name: {
                 **{key: value for key, value in SCALE["methods"].get(name, {}).items() if key != "phases"},  # its look
@@ -203,7 +214,9 @@ for target, inputs in {**FIGURES, **TABLES, **ON_REQUEST}.items():
             **published(target),
         params:
             settings=publish_settings(
-                METHODS_OF.get(target, CORE), models=FIRST_MODEL if target in HEADLINE_TABLES else list(SCALE["models"])
+                METHODS_OF.get(target, CORE),
+                models=FIRST_MODEL if target in HEADLINE_TABLES else list(SCALE["models"]),
+                reads=list(inputs),
             ),
             study=STUDY,  # for the caption
             files=file_options,
@@ -218,259 +231,3 @@ for target, inputs in {**FIGURES, **TABLES, **ON_REQUEST}.items():
             # one string for all: Snakemake evaluates it again when the job runs, long after the loop
             "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} {params.files}"
             " --provenance {params.records} > {log} 2>&1"
-
-
-rule collect_provenance:
-    input:
-        expand(f"{R}/figures/{{target}}.png", target=FIGURES),
-        expand(f"{R}/tables/{{target}}.csv", target=TABLES),
-        code=code("collect_provenance"),
-    output:
-        f"{R}/provenance.json",
-    params:
-        settings=publish_settings(CORE),
-        records=lambda wildcards: RECORDS,
-    log:
-        f"{R}/logs/collect_provenance/all.log",
-    benchmark:
-        f"{R}/benchmarks/collect_provenance/all.tsv"
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q}"
-        " --records {params.records} --summary {output} > {log} 2>&1"
-
-
-AGAINST = config.get("against")
-
-
-def verified(wildcards):
-    """What `verify` reads, if the command names a reference."""
-    if AGAINST is None or not Path(str(AGAINST), "tables").is_dir():
-        raise WorkflowError(
-            f"verify: against={AGAINST}: name a folder that has tables/, as in "
-            "`snakemake --cores 2 verify --config against=results/reference/miniature`"
-        )
-    return [f"{R}/provenance.json", *expand(f"{R}/tables/{{target}}.csv", target=TABLES)]
-
-
-rule verify:
-    input:
-        verified,
-    params:
-        results=R,
-        against=AGAINST,
-        confidence=SCALE["statistics"]["confidence"],
-    retries: 0  # the profile's would repeat it
-    conda:
-        "../envs/figures.yaml"
-    shell:
-        "python workflow_scripts/verify.py --results {params.results} --against {params.against:q}"
-        " --confidence {params.confidence}"
-
-
-ALIGNMENT_SHOWN = ("rollouts", "alignment", "tokens")  # its answers have log P(y) beside log P(y|x)
-SHOWN_SEEDS = SCALE["seeds"][: SCALE["page"]["seeds"]]
-TEMPLATES = sorted(str(file) for file in Path("workflow_scripts/prerl/publishing/template").iterdir())
-
-
-def of_shown_runs(methods, name):
-    """Files {name}.parquet of these methods and the seeds on the page, with the wildcard {model} left open."""
-    return [run[name] for run in each_run(methods, name) if run["seed"] in SHOWN_SEEDS]
-
-
-def browse_settings(wildcards):
-    """The runs whose answers the page holds, with their files."""
-
-    def of_model(run):
-        return {key: value.format(**wildcards) if isinstance(value, str) else value for key, value in run.items()}
-
-    look = json.loads(publish_settings(CORE))
-    runs = [of_model(run) for run in each_run([BASE, *CORE], "samples", "grades") if run["seed"] in SHOWN_SEEDS]
-    return settings(
-        model=wildcards.model,
-        answers=SCALE["page"]["answers_per_question"],
-        runs=[
-            run
-            | {
-                "label": label(look, run["method"]),
-                "updates": evaluated_updates(run["method"]),
-                "main": run["method"] in (BASE, "nsr_prerl", "grpo", "dsrl"),
-            }
-            for run in runs
-        ],
-        alignment=[
-            run | {name: f"{ALIGNMENT_FOLDER}/{name}.parquet".format(**run) for name in ALIGNMENT_SHOWN}
-            for run in ALIGNMENT_RUNS
-            if run["model"] == wildcards.model and run["seed"] in SHOWN_SEEDS
-        ],
-    )
-
-
-rule browse_rollouts:
-    input:
-        code=code("browse_rollouts"),
-        samples=of_shown_runs([BASE, *CORE], "samples"),
-        grades=of_shown_runs([BASE, *CORE], "grades"),
-        alignment=[
-            f"{ALIGNMENT_FOLDER.replace('{seed}', str(seed)).replace('{benchmark}', benchmark)}/{name}.parquet"
-            for seed in SHOWN_SEEDS
-            for benchmark in ALIGNED
-            for name in ALIGNMENT_SHOWN
-        ],
-        policy=lambda wildcards: base_manifest(SimpleNamespace(model=wildcards.model, seed=SHOWN_SEEDS[0])),
-        questions=problems_of(BENCHMARKS),
-    output:
-        directory(f"{R}/page/rollouts/{{model}}"),
-    params:
-        settings=browse_settings,
-    log:
-        f"{R}/logs/browse_rollouts/{{model}}.log",
-    benchmark:
-        f"{R}/benchmarks/browse_rollouts/{{model}}.tsv"
-    conda:
-        "../envs/evaluate.yaml"
-    shell:
-        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
-        " --questions {input.questions} --output {output} > {log} 2>&1"
-
-
-rule page:
-    input:
-        code=code("page") + TEMPLATES,
-        figures=expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["png", "csv", "json"]),
-        tables=expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
-        curves=CURVES,
-        rollouts=expand(f"{R}/page/rollouts/{{model}}", model=SCALE["models"]),
-        captions=expand("rules/captions/{target}.rst", target=[*FIGURES, *TABLES]),
-        provenance=f"{R}/provenance.json",
-        report=f"{R}/report.html",  # linked
-        docs=["docs/claims.md", "docs/paper_map.md"],
-    output:
-        page=f"{R}/index.html",
-        claims=f"{R}/paper_vs_ours.md",
-        facts=f"{R}/page/page.json",
-        training=directory(f"{R}/page/training"),
-    params:
-        settings=publish_settings(CORE),
-        block=lambda wildcards, output: settings(**SCALE),  # from `output`: not compared, so that it reruns nothing
-        study=STUDY,
-        results=lambda wildcards: R,
-    log:
-        f"{R}/logs/page/all.log",
-    benchmark:
-        f"{R}/benchmarks/page/all.tsv"
-    shell:
-        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --results {params.results} --settings {params.settings:q}"
-        " --block {params.block:q} --study {params.study:q} --curves {input.curves} > {log} 2>&1"
-
-
-rule report:
-    input:
-        figures=expand(f"{R}/figures/{{target}}.png", target=FIGURES),
-        tables=expand(f"{R}/tables/{{target}}.csv", target=TABLES),
-        captions=expand("rules/captions/{target}.rst", target=[*FIGURES, *TABLES]),
-    output:
-        f"{R}/report.html",
-    params:
-        # the same configuration for the snakemake inside; --nolock because the one outside holds the lock
-        config=f"--configfile {' '.join(map(str, workflow.configfiles))} --config scale={config['scale']}",
-    log:
-        f"{R}/logs/report/all.log",
-    benchmark:
-        f"{R}/benchmarks/report/all.tsv"
-    shell:
-        "snakemake {params.config} --nolock --report {output} -- {input.figures} {input.tables} > {log} 2>&1"
-
-
-def tables_on_request(kind, methods, targets):
-    """Input function of the targets `baselines` and `controls`."""
-
-    def files(wildcards):
-        if not methods:
-            raise WorkflowError(f"scale {config['scale']} has no {kind}: give a method `target: {kind}`")
-        return [file for target in targets for file in published(target).values()] + released(methods)
-
-    return files
-
-
-def tables_of_map(wildcards):
-    if len({tuple(shares.values()) for shares in REGIMES.values()}) < 2:
-        raise WorkflowError(f"scale {config['scale']} has no map: its organisms do not differ; --config scale=map has one")
-    return [file for target in [*MAP_FIGURES, *MAP_TABLES] for file in published(target).values()]
-
-
-localrules:
-    baselines,
-    controls,
-    diagnose,
-    map,
-    headline,
-
-
-rule baselines:
-    input:
-        tables_on_request("baselines", BASELINES, BASELINE_TABLES),
-
-
-rule controls:
-    input:
-        tables_on_request("controls", CONTROLS, [*CONTROL_FIGURES, *CONTROL_TABLES]),
-
-
-rule map:
-    input:
-        tables_of_map,
-
-
-rule diagnose:
-    input:
-        list(published("table_diagnosis").values()),
-
-
-# base, GRPO and DSRL of the first model: the paper's main result, for the fewest GPU-hours
-rule headline:
-    input:
-        list(published("table_headline").values()),
-        released(with_parents(HEADLINE), FIRST_MODEL, ["state_released"]),  # other targets may read the checkpoints
-
-
-def external_answers(wildcards):
-    if "external" not in config:
-        raise WorkflowError(
-            "compare_external: name the file with the answers, `--config scale=... external=FILE`; docs/extending.md"
-        )
-    return config["external"]
-
-
-def evaluated_runs(wildcards):
-    """Questions tables of the models that there are: read as they stand, no input, so that nothing is trained for it."""
-    tables = dict(zip(SCALE["models"], QUESTIONS))
-    return settings(**{model: path for model, path in tables.items() if Path(path).is_file()})
-
-
-rule compare_external:
-    input:
-        code=code("compare_external", "reward", "thoughts"),
-        answers=external_answers,
-        problems=problems_of(BENCHMARKS),
-    output:
-        csv=f"{R}/external/{EXTERNAL}.csv",
-        md=f"{R}/external/{EXTERNAL}.md",
-    params:
-        settings=publish_settings(CORE, rules=SCALE["grading"] | functions("reward", "thoughts")),
-        runs=evaluated_runs,
-        # another evaluation is another comparison
-        times=lambda wildcards: [Path(path).stat().st_mtime for path in QUESTIONS if Path(path).is_file()],
-    log:
-        f"{R}/logs/compare_external/{EXTERNAL}.log",
-    benchmark:
-        f"{R}/benchmarks/compare_external/{EXTERNAL}.tsv"
-    threads: threads_of("grade_samples")
-    resources:
-        **resources_of("grade_samples"),
-    conda:
-        "../envs/evaluate.yaml"
-    shell:
-        "PRERL_LOG={log} OMP_NUM_THREADS=1 python {input.code[0]} --settings {params.settings:q}"
-        " --answers {input.answers:q} --problems {input.problems} --runs {params.runs:q} --csv {output.csv} --md {output.md} > {log} 2>&1"

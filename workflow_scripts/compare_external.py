@@ -13,7 +13,7 @@ from prerl.core.errors import run_main
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--settings", required=True, type=json.loads, help="JSON, see rules/publish.smk")
+    parser.add_argument("--settings", required=True, type=json.loads, help="JSON, see rules/compare.smk")
     parser.add_argument("--answers", required=True, type=Path, help="JSON lines: benchmark, question, text")
     parser.add_argument("--problems", required=True, type=Path, nargs="+", help="{benchmark}.parquet with answers")
     parser.add_argument("--runs", required=True, type=json.loads, help="JSON: model -> its questions table")

@@ -18,7 +18,8 @@ from huggingface_hub.errors import (
 )
 
 from prerl.core.errors import UserError, run_main
-from prerl.core.files import delete, lock_folder, sha256_of, write_json
+from prerl.core.files import delete, lock_folder, write_json
+from prerl.core.hashes import sha256_of
 
 DATA = ["*.md", "*.parquet", "*.csv", "*.json", "*.jsonl"]  # the card names the split of each file; nothing executable
 

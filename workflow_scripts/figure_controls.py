@@ -17,11 +17,14 @@ UNITS = {True: "ratio", False: "pp"}
 
 
 def draw(block: SubFigure, questions: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame, settings: dict) -> None:
-    """A panel per claim of the first model."""
-    model = settings["models"][0]
+    """A panel per claim of one model."""
+    model = settings["model"]
     tables = {"questions": {model: questions}, "scores": {model: scores}, "curves": {model: curves}}
-    table = effects(evidence_of(settings, tables))
+    table = effects(evidence_of(settings | {"models": [model]}, tables))
     claims = [claim for claim in CLAIMS if claim.name in set(table["claim"])]
+    if not claims:
+        block.text(0.5, 0.5, "no claim's methods ran both as they are and under a control", ha="center")
+        return
     panels = block.subplots(-(-len(claims) // COLUMNS), COLUMNS, squeeze=False).ravel()
     for axes, claim in zip(panels, claims, strict=False):
         rows = table[table["claim"] == claim.name]

@@ -40,7 +40,7 @@ def main() -> None:
     lengths = sorted(table["S"].unique())
     footer = f"DSRL - GRPO, {plotting.seeds_text(job.settings)}"
     figure = plotting.new_figure(job, footer, PANEL_IN * len(SCALARS) + 0.3)
-    panels = figure.subplots(len(SCALARS), len(lengths), squeeze=False)
+    panels = figure.subplots(len(SCALARS), len(lengths), squeeze=False, sharex=True, sharey=True)
     for line, (scalar, title) in enumerate(SCALARS.items()):
         rows = table[table["scalar"] == scalar]
         limit = float(np.abs(rows["difference"]).max()) or 1.0
@@ -48,7 +48,8 @@ def main() -> None:
             axes = panels[line][column]
             draw_panel(axes, rows[rows["S"] == steps], limit)
             axes.set_title(f"S = {steps}: {title}", fontsize=7)
-            axes.set_xlabel("careful in P(y)")
+            if line == len(SCALARS) - 1:
+                axes.set_xlabel("careful in P(y)")
             if not column:
                 axes.set_ylabel("careful under the prompt")
     plotting.write(job, figure)

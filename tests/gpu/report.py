@@ -1,9 +1,9 @@
 """From first_light.json to docs/benchmarks.md and the planner's constants.
 
     python tests/gpu/report.py results/bench/first_light.json            print the section and the plan's change
-    python tests/gpu/report.py results/bench/first_light.json --write    write them into docs and planning/costs.py
+    python tests/gpu/report.py results/bench/first_light.json --write    write them into docs and planning/machines.py
 
-The plan's change: GPU-hours of pilot and paper by the formula (planning/costs.py), before and after.
+The plan's change: GPU-hours of pilot and paper by the formula (planning/machines.py), before and after.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "workflow_scripts"))
 
 from prerl.config.methods import resolve_methods  # noqa: E402
-from prerl.planning import costs  # noqa: E402
+from prerl.planning import costs, machines  # noqa: E402
 from prerl.planning.dry_runs import dry_run, planned_block, planned_jobs  # noqa: E402
 
-PAGE, COSTS = ROOT / "docs/benchmarks.md", ROOT / "workflow_scripts/prerl/planning/costs.py"
+PAGE, MACHINES = ROOT / "docs/benchmarks.md", ROOT / "workflow_scripts/prerl/planning/machines.py"
 BEGIN, END = "<!-- first light: begin -->", "<!-- first light: end -->"
-CONSTANTS = {  # of planning/costs.py: how a line with a measured value is found and written
+CONSTANTS = {  # of planning/machines.py: how a line with a measured value is found and written
     "TRAINING_UTILISATION": (r"^TRAINING_UTILISATION = .*$", "TRAINING_UTILISATION = {value:.2f}  # M: {where}, 4B"),
     "STEP_S": (
         r"^STEP_S = .*$",
@@ -118,7 +118,7 @@ def utilisation(record: dict) -> float | None:
 
 
 def measured(record: dict) -> dict[str, float]:
-    """Constant of planning/costs.py -> its value in this run; only what was measured on a card.
+    """Constant of planning/machines.py -> its value in this run; only what was measured on a card.
 
     STEP_S: a decoding step of our own sampler at its fewest rows, reading of weights, keys and values included.
     """
@@ -140,15 +140,15 @@ def gpu_hours(scale: str, values: dict[str, float]) -> tuple[float, float]:
         return sum(costs.job_cost(job.rule, job.wildcards, block, methods).gpu_hours for job in jobs)
 
     before = total()
-    costs.TRAINING_UTILISATION = values.get("TRAINING_UTILISATION", costs.TRAINING_UTILISATION)
-    costs.STEP_S = costs.STEP_S | ({"transformers": values["STEP_S"]} if "STEP_S" in values else {})
+    machines.TRAINING_UTILISATION = values.get("TRAINING_UTILISATION", machines.TRAINING_UTILISATION)
+    machines.STEP_S = machines.STEP_S | ({"transformers": values["STEP_S"]} if "STEP_S" in values else {})
     return before, total()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("record", type=Path, help="first_light.json")
-    parser.add_argument("--write", action="store_true", help="change docs/benchmarks.md and planning/costs.py")
+    parser.add_argument("--write", action="store_true", help="change docs/benchmarks.md and planning/machines.py")
     options = parser.parse_args()
     record = json.loads(options.record.read_text(encoding="utf-8"))
     text = section(record)
@@ -160,12 +160,12 @@ def main() -> None:
         text += f"\n\nPlan with the measured constants ({named}): {moved}."
     print(text)
     if options.write:
-        formula = COSTS.read_text(encoding="utf-8")
+        formula = MACHINES.read_text(encoding="utf-8")
         for name, value in values.items():
             found, written = CONSTANTS[name]
             where = f"{record['card'].split(',')[0]}, {record['date']}"
             formula = re.sub(found, written.format(value=value, where=where), formula, flags=re.M)
-        COSTS.write_text(formula, encoding="utf-8")
+        MACHINES.write_text(formula, encoding="utf-8")
         page = PAGE.read_text(encoding="utf-8")
         if page.count(BEGIN) != 1 or page.count(END) != 1:
             sys.exit(f"{PAGE}: put one line `{BEGIN}` and one `{END}` where the section belongs")

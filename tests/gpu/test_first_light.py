@@ -56,7 +56,7 @@ def test_the_report_of_a_measured_pass_changes_the_page_and_the_plan(tmp_path):
         "results": [fast, sampler, {"stage": "right", "name": "it", "ok": False}],
     }  # fmt: skip
     (tmp_path / "record.json").write_text(json.dumps(record))
-    page, costs = folder / "docs/benchmarks.md", folder / "workflow_scripts/prerl/planning/costs.py"
+    page, costs = folder / "docs/benchmarks.md", folder / "workflow_scripts/prerl/planning/machines.py"
     before = costs.read_text()
     command = [sys.executable, folder / "tests/gpu/report.py", tmp_path / "record.json"]
     options = {"check": True, "env": environment(), "cwd": folder}

@@ -20,6 +20,8 @@ FIGURES = {
     "figure_passk": ["scores"],
     "figure_dynamics": ["curves"],
     "figure_efficiency": ["curves"],
+    "figure_controls": ["questions", "scores", "curves"],
+    "figure_map": ["questions", "curves"],
 }
 TABLES = {
     "table_main": ["questions", "contrasts", "curves"],
@@ -28,6 +30,8 @@ TABLES = {
     "table_alignment": ["alignment", "gradients"],
     "table_efficiency": ["curves"],
     "table_claims": ["questions", "scores", "curves", "ood", "gradients"],
+    "table_controls": ["questions", "scores", "curves"],
+    "table_map": ["questions", "curves"],
 }
 TARGETS = FIGURES | TABLES
 

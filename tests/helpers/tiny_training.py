@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import random
@@ -12,7 +13,8 @@ import pyarrow.parquet as pq
 import torch
 
 from prerl.config.prompt import PromptSettings
-from prerl.core.files import sha256_of, write_parquet
+from prerl.core.files import write_parquet
+from prerl.core.hashes import sha256_of
 from prerl.data.miniature import save_model
 from prerl.models.checkpoints import new_folder
 from prerl.models.logprobs import response_logprobs
@@ -123,6 +125,27 @@ class Workshop:
         output = self.folder / name / "output"
         self.trainer(name, settings, **changes).run(output)
         return output
+
+    def killed(self, name: str, settings: dict, update: int, **changes) -> None:
+        """Train and be killed just before `update`: nothing tidies up, nothing is published."""
+        trainer = self.trainer(name, settings, **changes)
+        step = trainer.step
+
+        def dying(number: int) -> dict:
+            if number == update:
+                raise Killed
+            return step(number)
+
+        trainer.step = dying
+        output = self.folder / name / "output"
+        with contextlib.suppress(Killed):
+            trainer.run(output)
+            raise AssertionError(f"the run ended before update {update}")
+        assert not output.exists()
+
+
+class Killed(Exception):
+    """In place of SIGKILL."""
 
 
 def metrics(output: Path) -> list[dict]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from prerl.core.files import sha256_of
+from prerl.core.hashes import sha256_of
 from tiny_training import Workshop, metrics, next_ids
 
 ONE_AT_A_TIME = threading.Lock()  # transformers loads models in one thread only

@@ -12,6 +12,7 @@ PYTHON = ROOT / ".venv-vllm/bin/python"
 if not PYTHON.with_name("lm_eval").exists():
     pytest.skip("needs .venv-vllm: make .venv-vllm/installed", allow_module_level=True)
 
+pytestmark = pytest.mark.vllm
 TASKS = read_files()["scales"]["paper"]["ood"]["tasks"]
 # of each leaf: version, few-shot examples, filters, metrics (HumanEval's is a function), whether it runs code, data set
 SCRIPT = """

@@ -14,12 +14,13 @@ import yaml
 
 import ood_task
 from checkouts import ROOT, copy_checkout
-from prerl.core.files import sha256_of
+from prerl.core.hashes import sha256_of
 
 JOBS = ROOT / ".venv-vllm/bin"
 if not (JOBS / "lm_eval").exists() or not ood_task.TOKENIZER.is_dir():
     pytest.skip("needs .venv-vllm (make .venv-vllm/installed) and ../shared/data", allow_module_level=True)
 
+pytestmark = pytest.mark.vllm
 RUN = "results/tiny/miniature/base/seed11"
 HOSTILE = "import os, socket\nopen('/tmp/prerl-was-here', 'w')\nos.fork()\n"
 PROBLEMS = [  # the model appends digits

@@ -48,7 +48,8 @@ from real_text import (
 for needed in (AMC23, MATH, TOKENIZER / "vocab.json"):
     if not needed.exists():
         pytest.skip(f"{needed} is absent: the data files go there", allow_module_level=True)
-NEEDS = {"vllm": pytest.mark.skipif(not VLLM_PYTHON.exists(), reason="needs .venv-vllm: make .venv-vllm/installed")}
+MISSING = pytest.mark.skipif(not VLLM_PYTHON.exists(), reason="needs .venv-vllm: make .venv-vllm/installed")
+NEEDS = {"vllm": (pytest.mark.vllm, MISSING)}
 
 MEMORY_GIB = 8.0
 

@@ -9,8 +9,9 @@ from prerl.config.scales import read_config, read_files
 from prerl.config.shapes import Shape, shape_of
 from prerl.core.constants import BASE
 from prerl.planning.answers import exponential_answers
-from prerl.planning.costs import JobCost, decoding_seconds, gpu_machine, job_cost, stage_costs
+from prerl.planning.costs import JobCost, decoding_seconds, job_cost, stage_costs
 from prerl.planning.gpus import choose_gpus
+from prerl.planning.machines import gpu_machine
 
 ROOT = Path(__file__).parents[3]
 

@@ -7,7 +7,14 @@ from PIL import Image
 from prerl.publishing import provenance
 
 HARDWARE = {"cpu": "EPYC", "cores": 2, "memory_gib": 23.5, "gpus": []}
-SETTINGS = {"models": ["mini"], "runs": ["grpo", "dsrl"], "seeds": [11, 12]}
+RULES = ["prepare_miniature_data", "pretrain_miniature_model", "download_model", "train_policy", "generate_samples"]
+RULES += ["measure_gradient_alignment"]
+SETTINGS = {
+    "models": ["mini"],
+    "runs": ["grpo", "dsrl"],
+    "seeds": [11, 12],
+    "behind": {"rules": RULES, "sets": ["train"]},
+}
 
 
 def job(rule, name, commit="0123456789ab", dirty=False, **run):
@@ -34,7 +41,9 @@ RECORDS = [
     job("train_policy", "mini_dsrl_seed11", commit="fedcba987654", dirty=True, peak_memory_gib=1.25),
     job("generate_samples", "mini_base_seed12"),
     job("measure_gradient_alignment", "mini_seed12_chain4_1_of_2"),
-    # not behind it: another method, seed, model; what aggregates and draws
+    # not behind it: another method, seed, model, problem set, kind of job; what aggregates and draws
+    job("prepare_miniature_data", "other"),
+    job("diagnose_base_model", "mini_seed11"),
     job("train_policy", "mini_ppo_seed11"),
     job("train_policy", "mini_grpo_seed13"),
     job("train_policy", "mini_grpo_seed111"),
@@ -52,6 +61,14 @@ def test_the_jobs_behind_a_target_are_those_of_its_methods_and_seeds():
     part = job("train_policy", "mini_grpo_to60_seed11")  # a method's first updates, a run of their own
     assert provenance.behind([part], SETTINGS) == []
     assert provenance.behind([part], SETTINGS | {"runs": ["grpo_to60", "grpo"]}) == [part]
+
+
+def test_a_target_without_training_misses_none():
+    """As the alignment, which may be drawn before, between or after the training runs."""
+    settings = SETTINGS | {"behind": {"rules": ["measure_gradient_alignment"], "sets": []}}
+    found = provenance.summary(RECORDS, settings)
+    assert (found["jobs"], found["unrecorded"]) == (1, 0)
+    assert found == provenance.summary([record for record in RECORDS if record["rule"] != "train_policy"], settings)
 
 
 def test_the_summary_adds_times_takes_the_largest_memory_and_counts_what_is_missing():

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from prerl.config.training import CriticSettings
-from prerl.core.files import sha256_of
+from prerl.core.hashes import sha256_of
 from prerl.models.checkpoints import CRITIC, CRITIC_OPTIMIZER, CheckpointError
 from prerl.models.logprobs import response_hidden
 from prerl.models.training_checkpoints import load_critic

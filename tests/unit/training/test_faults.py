@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from killable import Killer, spread
-from prerl.core.files import lock_folder, sha256_of
+from prerl.core.files import lock_folder
+from prerl.core.hashes import sha256_of
 from prerl.models.checkpoints import verify
 from tiny import ARCHITECTURE
 from tiny_training import POSTTRAIN_ALL, PRETRAIN_NEGATIVE, SAMPLING, Workshop, job, make_problems, metrics

@@ -51,24 +51,6 @@ def wandb(shop):
     return TrackerSettings(name="wandb", folder=str(shop.folder / "tracking"), run="tiny_grpo_seed11")
 
 
-def die_before(trainer, update):
-    """Run until just before an update; nothing tidies up."""
-    step = trainer.step
-
-    def dying(number):
-        if number == update:
-            raise KeyboardInterrupt
-        return step(number)
-
-    trainer.step = dying
-    with pytest.raises(KeyboardInterrupt):
-        trainer.run(shop_output(trainer))
-
-
-def shop_output(trainer):
-    return trainer.state.root.parent / "output"
-
-
 def expected(output):
     """(step, values) that a run must have been sent, from its tables."""
     rows = {row["update"]: row for row in pq.read_table(output / "metrics.parquet").to_pylist()}
@@ -83,17 +65,17 @@ def expected(output):
 
 def test_a_run_that_died_and_stopped_is_one_run_with_each_step_once(shop, service):
     """Checkpoints after 3 and 6. Updates 4 and 5 are done, lost, and done again; a time limit stops after 4."""
-    die_before(shop.trainer("a", job(), tracker=wandb(shop)), 6)
+    shop.killed("a", job(), 6, tracker=wandb(shop))
     assert [step for step, _ in service.runs["id-of-tiny_grpo_seed11"]] == [0, 1, 2, 3] and service.finished == 0
     stopped = shop.trainer("a", job(), tracker=wandb(shop))
-    assert not stopped.run(shop_output(stopped), lambda: True)
+    assert not stopped.run(stopped.state.root.parent / "output", lambda: True)
     assert service.finished == 1
     output = shop.run("a", job(), tracker=wandb(shop))
     assert service.runs == {"id-of-tiny_grpo_seed11": expected(output)} and service.finished == 2
 
 
 def test_a_tracker_that_is_chosen_later_gets_the_updates_before(shop, service):
-    die_before(shop.trainer("b", job()), 5)
+    shop.killed("b", job(), 5)
     output = shop.run("b", job(), tracker=wandb(shop))
     assert service.runs == {"id-of-tiny_grpo_seed11": expected(output)}
 
@@ -142,7 +124,7 @@ def events(file):
 def test_tensorboard_has_the_values(shop):
     """Through accelerate and tensorboardX, read back from the event files; interrupted once."""
     settings = TrackerSettings("tensorboard", str(shop.folder / "tracking"), "tiny_grpo_seed11")
-    die_before(shop.trainer("e", job(), tracker=settings), 6)
+    shop.killed("e", job(), 6, tracker=settings)
     output = shop.run("e", job(), tracker=settings)
     (folder,) = (shop.folder / "tracking/tensorboard").iterdir()
     files = sorted(folder.iterdir(), key=lambda file: file.suffix)

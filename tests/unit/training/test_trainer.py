@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import reincarnate_policy
-from prerl.core.files import sha256_of
+from prerl.core.hashes import sha256_of
 from prerl.models.checkpoints import CheckpointError, verify
 from prerl.training.settings import TrainSettings
 from prerl.training.state import table_of
@@ -43,26 +43,6 @@ def straight(shop):
     return output, next_ids(shop.trainer("straight", job()), 7)
 
 
-class Stop(Exception):
-    """A killed process."""
-
-
-def run_until(shop, name, settings, update):
-    """Train and be killed just before `update`."""
-    trainer = shop.trainer(name, settings)
-    step = trainer.step
-
-    def dying(number):
-        if number == update:
-            raise Stop
-        return step(number)
-
-    trainer.step = dying
-    with pytest.raises(Stop):
-        trainer.run(shop.folder / name / "output")
-    assert not (shop.folder / name / "output").exists()
-
-
 def test_updates_have_mixed_groups_finished_and_truncated_answers_and_changed_weights(shop, straight):
     rows = metrics(straight[0])
     assert [row["update"] for row in rows] == [1, 2, 3, 4, 5, 6]
@@ -78,7 +58,7 @@ def test_updates_have_mixed_groups_finished_and_truncated_answers_and_changed_we
 @pytest.mark.parametrize("killed_before", [4, 5, 6])
 def test_three_updates_resume_and_three_more_equal_six_straight(shop, straight, killed_before):
     name = f"killed{killed_before}"
-    run_until(shop, name, job(), killed_before)
+    shop.killed(name, job(), killed_before)
     resumed = shop.trainer(name, job())
     assert resumed.update == 3
     resumed.run(shop.folder / name / "output")

@@ -8,7 +8,6 @@ $PRERL_COMMIT; without a log, as when a script is started by hand, nothing is re
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -19,6 +18,9 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from prerl.core.constants import GIB
+from prerl.core.hashes import hash_of, sha256_of
+
 SCRIPTS = Path(__file__).parents[2]
 KEY = "provenance"
 """Of a parquet file's schema metadata: its record, relative to results/{scale}."""
@@ -26,7 +28,7 @@ DIRTY = "+dirty"
 OPERATION = ("--engine-memory", "--tracker")  # options that change no result
 FILES = (".parquet", ".json", ".jsonl", ".csv", ".md", ".pdf", ".png")  # arguments that are hashed
 LIBRARIES = ("numpy", "pandas", "pyarrow", "matplotlib", "torch", "transformers", "tokenizers", "accelerate", "vllm")
-GIB = 1 << 30
+STAMP_S = 0.05  # by which a file's time stamp may lag behind the clock: kernels take it at their last tick
 RSS_BYTES = 1 if sys.platform == "darwin" else 1024  # unit of getrusage's peak
 
 
@@ -56,21 +58,11 @@ def record_name() -> str | None:
     return None if path is None else "/".join(path.parts[-3:])
 
 
-def hash_of(value: object) -> str:
-    """sha256 of a JSON value in canonical form: the order of keys does not count."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def _hash_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _code() -> dict[str, str]:
     """Every file of the project that this process has loaded: path from workflow_scripts/, sha256."""
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     files = {Path(name).resolve() for name in loaded if name}
-    return {str(file.relative_to(SCRIPTS)): _hash_of_file(file) for file in files if file.is_relative_to(SCRIPTS)}
+    return {str(file.relative_to(SCRIPTS)): sha256_of(file) for file in files if file.is_relative_to(SCRIPTS)}
 
 
 def _settings(arguments: list[str]) -> dict:
@@ -131,7 +123,7 @@ def record(path: Path, arguments: list[str], start: float) -> dict:
     commit, settings, packages = os.environ.get("PRERL_COMMIT", "unknown"), _settings(arguments), _packages()
     files = {name: Path(name) for name in arguments if name.endswith(FILES)}
     files |= {name: Path(name) for name in _functions(settings)}
-    hashes = {name: (_hash_of_file(file), file.stat().st_mtime) for name, file in files.items() if file.is_file()}
+    hashes = {name: (sha256_of(file), file.stat().st_mtime) for name, file in files.items() if file.is_file()}
     return {
         "rule": path.parent.name,
         "job": path.stem,
@@ -140,8 +132,8 @@ def record(path: Path, arguments: list[str], start: float) -> dict:
         "code_sha256": hash_of(_code()),
         "settings": settings,
         "settings_sha256": hash_of(settings),
-        "inputs": {name: digest for name, (digest, changed) in hashes.items() if changed < start},
-        "outputs": {name: digest for name, (digest, changed) in hashes.items() if changed >= start},
+        "inputs": {name: digest for name, (digest, changed) in hashes.items() if changed < start - STAMP_S},
+        "outputs": {name: digest for name, (digest, changed) in hashes.items() if changed >= start - STAMP_S},
         "environment_sha256": hash_of(packages),
         "versions": {name: packages[name] for name in ("python", *LIBRARIES) if name in packages},
         "run": _run(start),

@@ -17,7 +17,8 @@ import requests
 import urllib3
 
 from prerl.core.errors import UserError
-from prerl.core.files import sha256_of, writing
+from prerl.core.files import writing
+from prerl.core.hashes import sha256_of
 
 PIECE_BYTES = 1 << 16
 PROGRESS_BYTES = 1 << 20  # a connection that delivered this much does not count as a failed attempt

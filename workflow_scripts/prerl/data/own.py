@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from prerl.core.files import json_lines, read_table, sha256_of
+from prerl.core.files import json_lines, read_table
+from prerl.core.hashes import sha256_of
 from prerl.data.problems import COLUMNS, ProblemFileError
 
 OWN_COLUMNS = [*COLUMNS, pa.field("row", pa.string())]

@@ -14,7 +14,8 @@ from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.core.constants import SHARD_ROWS
-from prerl.core.files import read_problems, read_table, sha256_of, write_parquet
+from prerl.core.files import read_problems, read_table, write_parquet
+from prerl.core.hashes import sha256_of
 from prerl.evaluation.workers import run_on_workers, worker_environments
 from prerl.models.checkpoints import MANIFEST, load_model, verify
 from prerl.models.prompts import check_lengths, encode_prompts, end_token_ids, load_tokenizer

@@ -22,7 +22,7 @@ import torch
 
 from prerl.core.constants import HARNESS_TOKENS
 from prerl.core.errors import UserError
-from prerl.core.files import sha256_of
+from prerl.core.hashes import sha256_of
 from prerl.models.prompts import DATE
 from prerl.rollouts.vllm_sampler import import_vllm
 

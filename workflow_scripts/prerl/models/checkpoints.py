@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prerl.core.errors import UserError
-from prerl.core.files import delete, sha256_of, write_json, writing
+from prerl.core.files import delete, write_json, writing
+from prerl.core.hashes import sha256_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel

@@ -1,6 +1,6 @@
 """How long sampled answers are assumed to be, before anything has run.
 
-Grades as in planning/costs.py: M measured in the miniature, P published by others, D our assumption.
+Grades as in planning/machines.py: M measured in the miniature, P published by others, D our assumption.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Answers:
 
 def answers_of(block: Mapping, model: str, kind: str, longest: int) -> Answers:
     """Answers of at most `longest` tokens. block: the scale's; kind: a key of ANSWER_TOKENS."""
-    if "hub" not in block["models"][model]:
+    if "generated" in block["models"][model]:
         return Answers(ANSWER_SHARE * longest, ANSWER_SHARE * longest / 2, longest)
     short = block["training"]["total_updates"] < SHORT_RUN_UPDATES
     return exponential_answers(UNTRAINED_TOKENS if short else ANSWER_TOKENS[kind], longest)

@@ -3,9 +3,7 @@
     seconds = start + FLOPs / (peak x utilisation x GPUs) + seconds of decoding
 
 On a GPU a decoding step reads the weights once and every running row's keys and values, at BANDWIDTH_UTILISATION of the
-card's bandwidth. A constant marked D is our assumption, M was measured in a run of the miniature (two cores,
-docs/benchmarks.md), S is from the vendor's data sheet, P from a published measurement. No GPU constant has been
-measured by us; docs/benchmarks.md compares the formula with what others have measured.
+card's bandwidth (machines.py, where the marks of the constants are explained).
 """
 
 from __future__ import annotations
@@ -20,13 +18,14 @@ from prerl.config.methods import Method, scheduled_updates
 from prerl.config.shapes import Shape, shape_of
 from prerl.core.constants import BASE, GIB, LONGEST_SHARING, SHARD_ROWS
 from prerl.planning.answers import Answers, answers_of
+from prerl.planning.machines import CPU, Machine, gpu_machine
 from prerl.planning.memory import cache_gib
 
 PROMPT_SHARE, PROMPT_TOKENS = 0.5, 200  # mean prompt: half the longest allowed, 200 at most. D
 COUNTING_SHARE = {"all": 0.79, "negative": 0.38, "positive": 0.32}  # rows in the loss of a generated model. M
-HUB_COUNTING_SHARE = {"all": 0.6, "negative": 0.25, "positive": 0.45}
-"""Of a hub model. D: negative rows are some of the wrong ones, and about four of five answers to MATH are right before
-training (Qwen3-4B without thinking); a group that is all right or all wrong does not count."""
+LANGUAGE_MODEL_COUNTING_SHARE = {"all": 0.6, "negative": 0.25, "positive": 0.45}
+"""Of one that is not generated. D: negative rows are some of the wrong ones, and about four of five answers to MATH are
+right before training (Qwen3-4B without thinking); a group that is all right or all wrong does not count."""
 TOKEN_BYTES = 10  # D: id, log-prob and text of a sampled token, compressed
 # answers a second and process: distinct ones through math-verify (M: docs/benchmarks.md), repeated ones (M)
 GRADED_PER_S = {"file": 240, "generated": 3000}
@@ -36,71 +35,6 @@ DISK_BYTES_PER_S = 1e9  # D
 HOST_BYTES_PER_S = 2e10  # D: between GPU and host memory
 DOCUMENT_TOKENS = 60  # of the miniature's corpus. M
 SHORT_JOB_S = 4.0  # aggregation, figures, tables, report, data. M; more with the answers, see _short
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Speed of what a job computes on: FLOPs a second in training and in sampling, with utilisation, of one device.
-
-    bandwidth: bytes a second that decoding reads, infinite where the FLOPs cover it. Beside that step_s: one decoding
-    step; token_s: a sampled token. row_s: one pass over a single row. update_s: an update's fixed part,
-    beside sync_s for each parameter (the sampler's weights, its sleep and waking).
-    """
-
-    training: float
-    sampling: float
-    float32: float
-    bandwidth: float
-    start_s: float
-    step_s: float
-    token_s: float
-    row_s: float
-    update_s: float
-    sync_s: float
-
-
-CPU = Machine(
-    training=4.5e10,
-    sampling=2.0e10,
-    float32=4.5e10,
-    bandwidth=math.inf,
-    start_s=5,
-    step_s=1.6e-3,
-    token_s=0,
-    row_s=6e-3,
-    update_s=0.02,
-    sync_s=0,
-)
-"""One core of the machine of docs/benchmarks.md (M)."""
-FLOAT32_SHARE = 1 / 15
-"""float32 without tensor cores over dense bfloat16, H100 (S: 67 and 989 TFLOPs)."""
-# D. P: torchtitan's Llama 3 8B uses 0.30 of 8 H100s without recomputation (5,762 tokens a second and GPU, its
-# benchmarks/llama3_h100_202412_torchtitan.md); ours counts the recomputed pass as work
-TRAINING_UTILISATION = 0.35
-# D, these four slower by 5 to 25 % than P: vLLM's decoding of Qwen3-8B on an H100 (ml-energy/leaderboard,
-# public/data/models/Qwen__Qwen3-8B__*.json), which tests/unit/planning/test_costs.py holds
-SAMPLING_UTILISATION = 0.5
-BANDWIDTH_UTILISATION = 0.8
-STEP_S = {"vllm": 0.002, "transformers": 0.03}  # the embedded sampler starts every kernel of a step from Python
-TOKEN_S = 4e-5  # scheduler, sampling with a seed for each row, log-probs
-
-
-def gpu_machine(tflops: float, bandwidth_tb_s: float, engine: str) -> Machine:
-    """A card of `tflops` dense bfloat16 TFLOPs and `bandwidth_tb_s` TB/s; the seconds are D."""
-    peak = tflops * 1e12
-    training = TRAINING_UTILISATION * peak
-    return Machine(
-        training=training,
-        sampling=SAMPLING_UTILISATION * peak,
-        float32=FLOAT32_SHARE * training,
-        bandwidth=BANDWIDTH_UTILISATION * bandwidth_tb_s * 1e12,
-        start_s=60,
-        step_s=STEP_S[engine],
-        token_s=TOKEN_S,
-        row_s=0.5,
-        update_s=3,
-        sync_s=2e-9,
-    )
 
 
 @dataclass(frozen=True)
@@ -191,7 +125,8 @@ class _Job:
         """Answers of the job's method and seed: updates x questions x samples."""
         method = self.wildcards["method"]
         updates = 1 if method == BASE else len(self.methods[method].evaluated_updates)
-        questions = sum(questions_of(benchmark) for benchmark in self.block["data"]["benchmarks"].values())
+        asked = (data for data in self.block["data"]["benchmarks"].values() if data["role"] != "alignment")
+        questions = sum(map(questions_of, asked))
         return updates * questions * self.block["evaluation"]["samples_per_question"]
 
 
@@ -242,8 +177,8 @@ def update_seconds(job: _Job, space: str, samples: str, critic: bool = False) ->
         sampling_seconds(job, rows, prompts, answers) + job.machine.update_s + job.machine.sync_s * shape.parameters
     )
     measured = prompts * block["training"]["measured_samples_per_prompt"]
-    hub = "hub" in block["models"][job.wildcards["model"]]
-    counting = (HUB_COUNTING_SHARE if hub else COUNTING_SHARE)[samples] * rows
+    generated = "generated" in block["models"][job.wildcards["model"]]
+    counting = (COUNTING_SHARE if generated else LANGUAGE_MODEL_COUNTING_SHARE)[samples] * rows
     context = 1 if space == "pretrain" else job.prompt_tokens
     prompts_passed = counting  # a packed group shares its prompt unless its answers are long (models/packing.py)
     if block["training"]["pack_rows"] and answer <= LONGEST_SHARING:
@@ -355,7 +290,8 @@ def _reincarnate_policy(job: _Job) -> JobCost:
 
 
 def _grade_samples(job: _Job) -> JobCost:
-    kind = "generated" if any("generated" in data for data in job.block["data"]["benchmarks"].values()) else "file"
+    made_here = any({"generated", "sums"} & set(data) for data in job.block["data"]["benchmarks"].values())
+    kind = "generated" if made_here else "file"
     return job.cost(0.5 + job.evaluated / GRADED_PER_S[kind] / job.block["grading"]["processes"])
 
 

@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from prerl.core.constants import BASE
-from prerl.core.provenance import hash_of, record_name
+from prerl.core.hashes import hash_of
+from prerl.core.provenance import record_name
 
-PREPARE = ("pretrain_miniature_model", "download_model", "import_model", "prepare_miniature_data", "prepare_data")
-"""Rules that make the base models and the problems."""
+MODELS = ("pretrain_miniature_model", "download_model", "import_model")
+PROBLEMS = ("prepare_miniature_data", "prepare_data", "prepare_own_data")
+"""Rules that make the base models and the problem sets."""
 RUN = re.compile(r"(.+_seed\d+)(_.*)?")  # {model}_{method}_seed{seed} or {model}_seed{seed}, perhaps with more behind
 SHOWN = 8  # digits of a hash
 
@@ -22,18 +24,22 @@ def read_records(folder: Path) -> list[dict]:
 
 
 def behind(records: Iterable[dict], settings: Mapping) -> list[dict]:
-    """The records of the jobs that `settings` (of the publish stage: models, runs, seeds) is about.
+    """The records of the jobs that `settings` (of the publish stage: models, runs, seeds, behind) is about.
 
-    Preparation, training, sampling, grading, counting, alignment; not what aggregates, draws or prints them.
+    They were done before the target that has these settings was begun, so that another order of jobs changes nothing;
+    none of them aggregates, draws or prints.
     """
+    rules, sets = settings["behind"]["rules"], settings["behind"]["sets"]
     models, seeds = settings["models"], settings["seeds"]
     parts = ["", *(f"_{method}" for method in (BASE, *settings["runs"]))]
     jobs = {f"{model}{part}_seed{seed}" for model in models for part in parts for seed in seeds}
     jobs |= {f"{rule}/{model}" for rule in ("download_model", "import_model") for model in models}
 
     def of_them(record: Mapping) -> bool:
-        if record["rule"] in ("prepare_miniature_data", "prepare_data"):
-            return True
+        if record["rule"] not in rules:
+            return False
+        if record["rule"] in PROBLEMS:
+            return record["job"] in sets
         run = RUN.fullmatch(record["job"])
         return (run[1] if run else f"{record['rule']}/{record['job']}") in jobs
 
@@ -53,10 +59,12 @@ def summary(records: Iterable[dict], settings: Mapping) -> dict:
     expected = [
         f"{model}_{method}_seed{seed}"
         for model in settings["models"]
-        for method in settings["runs"]
+        for method in (settings["runs"] if "train_policy" in settings["behind"]["rules"] else ())
         for seed in settings["seeds"]
     ]
-    prepared = {path: digest for r in found if r["rule"] in PREPARE for path, digest in r["outputs"].items()}
+    prepared = {
+        path: digest for r in found if r["rule"] in (*MODELS, *PROBLEMS) for path, digest in r["outputs"].items()
+    }
     versions: dict[str, set[str]] = {}
     for record in found:
         for name, version in record["versions"].items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from prerl.config.scales import read_config, read_files
 from prerl.core.constants import BASE
-from prerl.core.files import sha256_of
+from prerl.core.hashes import sha256_of
 
 MISSING = "–"
 

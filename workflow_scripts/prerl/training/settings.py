@@ -17,7 +17,7 @@ from prerl.config.key import from_dict
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import EngineSettings, SamplingSettings
 from prerl.config.training import CriticSettings, UpdateSettings
-from prerl.core.files import sha256_of
+from prerl.core.hashes import sha256_of
 from prerl.objectives.objective import Objective
 
 SCHEDULING = {"last_update", "kept_updates", "optimizer_updates", "validation"}

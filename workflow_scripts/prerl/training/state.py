@@ -12,7 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 from accelerate import Accelerator
 
-from prerl.core.files import delete, lock_folder, remove_folder, sha256_of, write_json, write_parquet
+from prerl.core.files import delete, lock_folder, remove_folder, write_json, write_parquet
+from prerl.core.hashes import sha256_of
 from prerl.models import checkpoints
 from prerl.models.training_checkpoints import save_checkpoint
 from prerl.training.build import Learner

@@ -1,0 +1,123 @@
+# Needs: figures, tables, answers.  Makes: the page (index.html, page/, paper_vs_ours.md) and Snakemake's report.html.
+from types import SimpleNamespace
+
+from prerl.publishing.labels import label
+
+
+localrules:
+    page,
+    report,
+
+
+ALIGNMENT_SHOWN = ("rollouts", "alignment", "tokens")  # its answers have log P(y) beside log P(y|x)
+SHOWN_SEEDS = SCALE["seeds"][: SCALE["page"]["seeds"]]
+TEMPLATES = sorted(str(file) for file in Path("workflow_scripts/prerl/publishing/template").iterdir())
+
+
+def of_shown_runs(methods, name):
+    """Files {name}.parquet of these methods and the seeds on the page, with the wildcard {model} left open."""
+    return [run[name] for run in each_run(methods, name) if run["seed"] in SHOWN_SEEDS]
+
+
+def browse_settings(wildcards):
+    """The runs whose answers the page holds, with their files."""
+
+    def of_model(run):
+        return {key: value.format(**wildcards) if isinstance(value, str) else value for key, value in run.items()}
+
+    look = json.loads(publish_settings(CORE))
+    runs = [of_model(run) for run in each_run([BASE, *CORE], "samples", "grades") if run["seed"] in SHOWN_SEEDS]
+    return settings(
+        model=wildcards.model,
+        answers=SCALE["page"]["answers_per_question"],
+        runs=[
+            run
+            | {
+                "label": label(look, run["method"]),
+                "updates": evaluated_updates(run["method"]),
+                "main": run["method"] in (BASE, "nsr_prerl", "grpo", "dsrl"),
+            }
+            for run in runs
+        ],
+        alignment=[
+            run | {name: f"{ALIGNMENT_FOLDER}/{name}.parquet".format(**run) for name in ALIGNMENT_SHOWN}
+            for run in ALIGNMENT_RUNS
+            if run["model"] == wildcards.model and run["seed"] in SHOWN_SEEDS
+        ],
+    )
+
+
+rule browse_rollouts:
+    input:
+        code=code("browse_rollouts"),
+        samples=of_shown_runs([BASE, *CORE], "samples"),
+        grades=of_shown_runs([BASE, *CORE], "grades"),
+        alignment=[
+            f"{ALIGNMENT_FOLDER.replace('{seed}', str(seed)).replace('{benchmark}', benchmark)}/{name}.parquet"
+            for seed in SHOWN_SEEDS
+            for benchmark in ALIGNED
+            for name in ALIGNMENT_SHOWN
+        ],
+        policy=lambda wildcards: base_manifest(SimpleNamespace(model=wildcards.model, seed=SHOWN_SEEDS[0])),
+        questions=problems_of(BENCHMARKS),
+    output:
+        directory(f"{R}/page/rollouts/{{model}}"),
+    params:
+        settings=browse_settings,
+    log:
+        f"{R}/logs/browse_rollouts/{{model}}.log",
+    benchmark:
+        f"{R}/benchmarks/browse_rollouts/{{model}}.tsv"
+    conda:
+        "../envs/evaluate.yaml"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policy {input.policy}"
+        " --questions {input.questions} --output {output} > {log} 2>&1"
+
+
+rule page:
+    input:
+        code=code("page") + TEMPLATES,
+        figures=expand(f"{R}/figures/{{target}}.{{suffix}}", target=FIGURES, suffix=["png", "csv", "json"]),
+        tables=expand(f"{R}/tables/{{target}}.{{suffix}}", target=TABLES, suffix=["csv", "md"]),
+        curves=CURVES,
+        rollouts=expand(f"{R}/page/rollouts/{{model}}", model=SCALE["models"]),
+        captions=expand("rules/captions/{target}.rst", target=[*FIGURES, *TABLES]),
+        provenance=f"{R}/provenance.json",
+        report=f"{R}/report.html",  # linked
+        docs=["docs/claims.md", "docs/paper_map.md"],
+    output:
+        page=f"{R}/index.html",
+        claims=f"{R}/paper_vs_ours.md",
+        facts=f"{R}/page/page.json",
+        training=directory(f"{R}/page/training"),
+    params:
+        settings=publish_settings(CORE),
+        block=lambda wildcards, output: settings(**SCALE),  # from `output`: not compared, so that it reruns nothing
+        study=STUDY,
+        results=lambda wildcards: R,
+    log:
+        f"{R}/logs/page/all.log",
+    benchmark:
+        f"{R}/benchmarks/page/all.tsv"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --results {params.results} --settings {params.settings:q}"
+        " --block {params.block:q} --study {params.study:q} --curves {input.curves} > {log} 2>&1"
+
+
+rule report:
+    input:
+        figures=expand(f"{R}/figures/{{target}}.png", target=FIGURES),
+        tables=expand(f"{R}/tables/{{target}}.csv", target=TABLES),
+        captions=expand("rules/captions/{target}.rst", target=[*FIGURES, *TABLES]),
+    output:
+        f"{R}/report.html",
+    params:
+        # the same configuration for the snakemake inside; --nolock because the one outside holds the lock
+        config=f"--configfile {' '.join(map(str, workflow.configfiles))} --config scale={config['scale']}",
+    log:
+        f"{R}/logs/report/all.log",
+    benchmark:
+        f"{R}/benchmarks/report/all.tsv"
+    shell:
+        "snakemake {params.config} --nolock --report {output} -- {input.figures} {input.tables} > {log} 2>&1"
