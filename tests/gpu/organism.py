@@ -48,7 +48,8 @@ def miniature_runs(tiny: bool) -> None:
             )
         grpo = {"space": "posttrain", "samples": "all", "advantage_std": True}
         nsr = {"space": "pretrain", "samples": "negative", "advantage_std": False}
-        one_core = trained(folder, block, "one core", grpo, 1, min(3, updates), base, wait=False, cpu=True)
+        if on_gpu():
+            one_core = trained(folder, block, "one core", grpo, 1, min(3, updates), base, wait=False, cpu=True)
         run = trained(folder, block, "grpo", grpo, 1, updates, base, kill_at=updates // 2)
         emit("miniature: GRPO, killed and resumed", **summary(run, updates))
         run = trained(folder, block, "nsr_prerl", nsr, 1, updates, base)
@@ -59,8 +60,9 @@ def miniature_runs(tiny: bool) -> None:
         script("reincarnate_policy", "--settings", settings, "--checkpoint", checkpoint, "--start", start)
         run = trained(folder, block, "dsrl", grpo, updates + 1, updates + 3, start)
         emit("miniature: GRPO after the hand-over", **summary(run, 3))
-        one_core.wait()
-        emit("miniature: GRPO on one CPU core", **summary(folder / "one core", min(3, updates)))
+        if on_gpu():
+            one_core.wait()
+            emit("miniature: GRPO on one CPU core", **summary(folder / "one core", min(3, updates)))
 
 
 def pretrained(folder: Path, generated: dict) -> Path:
