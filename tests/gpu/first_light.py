@@ -1,7 +1,7 @@
 """First light on a GPU: what works there and how fast, on a bare machine, within a time limit.
 
-    python tests/gpu/first_light.py                    one idle GPU, at most 480 seconds
-    python tests/gpu/first_light.py --shapes tiny      every stage on two CPU cores in a minute; its numbers mean nothing
+    python tests/gpu/first_light.py                 one idle GPU, at most 480 seconds
+    python tests/gpu/first_light.py --shapes tiny   every stage on two CPU cores in a minute, its numbers mean nothing
 
 Needs torch, transformers, accelerate, pyarrow, safetensors and PyYAML; no vLLM, Snakemake, jsonschema or network. Each
 stage (stages.py) is a process group of its own that is killed when its time is up, so a stage that hangs or fails

@@ -89,7 +89,7 @@ def test_a_stage_that_hangs_or_fails_costs_its_own_results_only(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     began = time.monotonic()
-    stages = ("--stages", "right", "miniature", "sampler")
+    stages = ("--stages", "right", "miniature", "sampler", "--shapes", "qwen3")  # one after another, as on a GPU
     code, record = first_light(tmp_path / "record.json", "--program", program, "--limit-s", 8, *stages)
     assert code == 1 and time.monotonic() - began < 20
     states = {stage: value["state"] for stage, value in record["stages"].items()}
