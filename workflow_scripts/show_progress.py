@@ -19,8 +19,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
@@ -107,17 +107,29 @@ def duration(seconds: float) -> str:
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def share_done(plan: Plan, finished: Counter, done: int) -> float:
-    """Share of the planned seconds that is done. finished: jobs by rule; done: training updates of all planned runs."""
-    shares = {rule: finished[rule] / plan.jobs[rule] for rule in plan.seconds}
+def under_way(plan: Plan, running_s: Iterable[tuple[str, float]]) -> dict[str, float]:
+    """Jobs' worth of work by rule in the running jobs: of each its seconds by the planned ones, at most nine tenths."""
+    parts: dict[str, float] = defaultdict(float)
+    for rule, seconds in running_s:
+        if planned_s := plan.seconds.get(rule, 0.0):
+            parts[rule] += min(seconds * plan.jobs[rule] / planned_s, 0.9)
+    return parts
+
+
+def share_done(plan: Plan, finished: Counter, done: int, running: Mapping[str, float]) -> float:
+    """Share of the planned seconds that is done.
+
+    finished and running: jobs' worth by rule; done: training updates of all planned runs.
+    """
+    shares = {rule: (finished[rule] + running.get(rule, 0)) / plan.jobs[rule] for rule in plan.seconds}
     if plan.updates:
         shares["train_policy"] = done / plan.updates
     return sum(plan.seconds[rule] * shares[rule] for rule in shares) / (sum(plan.seconds.values()) or 1.0)
 
 
-def describe(plan: Plan, finished: Counter, done: int, elapsed_s: float) -> str:
+def describe(plan: Plan, finished: Counter, done: int, running: Mapping[str, float], elapsed_s: float) -> str:
     """As 'jobs 12/289 · updates 340/2750 · 3 min gone, about 25 min left', by proportions of the planned seconds."""
-    share = share_done(plan, finished, done)
+    share = share_done(plan, finished, done, running)
     left = f", about {duration(elapsed_s * (1 - share) / share)} left" if share > 0.05 else ""
     trained = f" · updates {done}/{plan.updates}" if plan.updates else ""
     return f"jobs {finished.total()}/{plan.jobs.total()}{trained} · {duration(elapsed_s)} gone{left}"
@@ -178,6 +190,7 @@ class Display:
     def __init__(self, plan: Plan, state: Path, started: float) -> None:
         self.plan, self.state, self.started = plan, state, started
         self.last_line = started
+        self.seen: dict[str, float] = {}  # job id -> when it was first seen to run
         console = Console()
         self.bars = Progress(
             TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), console=console
@@ -190,18 +203,21 @@ class Display:
     def show(self, output: Output) -> None:
         """Redraw the bars, or print a line if the last one is INTERVAL_S old."""
         now = time.time()
+        self.seen = {job: self.seen.get(job, now) for job in output.running}
         if not self.rows and now - self.last_line < INTERVAL_S:
             return
         self.last_line = now
         done = sum(updates_done(progress_of(self.state, run, self.started)) for run in self.plan.runs)
-        line = describe(self.plan, output.finished, done, now - self.started)
+        parts = under_way(self.plan, ((output.running[job][0], now - began) for job, began in self.seen.items()))
+        line = describe(self.plan, output.finished, done, parts, now - self.started)
         running = {job: self.described(*of) for job, of in output.running.items()}
         if not self.rows:
             names = "; ".join(name for name, _ in running.values())
             print(line + (f" · now {names}" if names else ""), flush=True)
             return
         last = f" · last {output.last}" if output.last else ""
-        self.bars.update(self.rows[""], description=line + last, completed=share_done(self.plan, output.finished, done))
+        done_of_all = share_done(self.plan, output.finished, done, parts)
+        self.bars.update(self.rows[""], description=line + last, completed=done_of_all)
         for job in [job for job in self.rows if job and job not in running]:
             self.bars.remove_task(self.rows.pop(job))
         for job, (name, share) in running.items():

@@ -71,9 +71,18 @@ def test_updates_are_those_of_the_runs_own_phase_and_of_this_time(tmp_path):
 def test_line():
     seconds = {"train_policy": 180.0, "generate_samples": 30.0}  # 120 updates of 1.5 s and 2 jobs of 15 s
     plan = show_progress.Plan(Counter(train_policy=2, generate_samples=2), seconds, [], 120)
-    line = show_progress.describe(plan, Counter(train_policy=1), done=70, elapsed_s=600)  # 105 of 210 s
+    line = show_progress.describe(plan, Counter(train_policy=1), 70, {}, elapsed_s=600)  # 105 of 210 s
     assert line == "jobs 1/4 · updates 70/120 · 10 min gone, about 10 min left"
-    assert "left" not in show_progress.describe(plan, Counter(), 0, 10)
+    assert "left" not in show_progress.describe(plan, Counter(), 0, {}, 10)
+
+
+def test_a_running_job_is_done_in_part_at_most_nine_tenths():
+    """A long first job must not make the time left grow: 2 jobs of 15 s planned, one runs for 6 s, then for 60."""
+    plan = show_progress.Plan(Counter(generate_samples=2), {"generate_samples": 30.0}, [], 0)
+    for seconds, share in ((6, 0.2), (60, 0.45)):
+        running = show_progress.under_way(plan, [("generate_samples", seconds), ("page", 5.0)])
+        assert show_progress.share_done(plan, Counter(), 0, running) == pytest.approx(share)
+    assert "jobs 0/2 · 1 min gone, about 1 min left" in show_progress.describe(plan, Counter(), 0, running, 60)
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(20, "under a minute"), (61, "1 min"), (3725, "1 h 02 min")])
