@@ -111,7 +111,7 @@ OOD_LEFT_OUT = [name for name in SCALE["ood"]["tasks"] if name not in OOD_TASKS]
 # What computes in the jobs that run a model; the others run none.
 SAMPLING = ["sample_rollouts", "diagnose_base_model", "train_policy", "generate_samples"]
 ENGINES = dict.fromkeys(SAMPLING, SCALE["rollouts"]["engine"])
-ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment"], "transformers")
+ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment", "measure_answers"], "transformers")
 ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
 

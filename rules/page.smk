@@ -1,4 +1,4 @@
-# Needs: figures, tables, answers.  Makes: the page (index.html, page/, paper_vs_ours.md) and Snakemake's report.html.
+# Needs: figures, tables, answers and their policies.  Makes: log P(y) of the answers shown, the page (index.html, page/, paper_vs_ours.md) and Snakemake's report.html.
 from types import SimpleNamespace
 
 from prerl.publishing.labels import label
@@ -9,7 +9,8 @@ localrules:
     report,
 
 
-ALIGNMENT_SHOWN = ("rollouts", "alignment", "tokens")  # its answers have log P(y) beside log P(y|x)
+# their answers have log P(y) beside log P(y|x)
+IN_BOTH_SPACES = [BASE, *(name for name in CORE if name in ("nsr_prerl", "grpo", "dsrl"))]
 SHOWN_SEEDS = SCALE["seeds"][: SCALE["page"]["seeds"]]
 TEMPLATES = sorted(str(file) for file in Path("workflow_scripts/prerl/publishing/template").iterdir())
 
@@ -26,7 +27,8 @@ def browse_settings(wildcards):
         return {key: value.format(**wildcards) if isinstance(value, str) else value for key, value in run.items()}
 
     look = json.loads(publish_settings(CORE))
-    runs = [of_model(run) for run in each_run([BASE, *CORE], "samples", "grades") if run["seed"] in SHOWN_SEEDS]
+    runs = each_run([BASE, *CORE], "samples", "grades", "logprobs")
+    runs = [of_model(run) for run in runs if run["seed"] in SHOWN_SEEDS]
     return settings(
         model=wildcards.model,
         answers=SCALE["page"]["answers_per_question"],
@@ -35,16 +37,45 @@ def browse_settings(wildcards):
             | {
                 "label": label(look, run["method"]),
                 "updates": evaluated_updates(run["method"]),
-                "main": run["method"] in (BASE, "nsr_prerl", "grpo", "dsrl"),
+                "main": run["method"] in IN_BOTH_SPACES,
+                "logprobs": run["logprobs"] if run["method"] in IN_BOTH_SPACES else None,
             }
             for run in runs
         ],
-        alignment=[
-            run | {name: f"{ALIGNMENT_FOLDER}/{name}.parquet".format(**run) for name in ALIGNMENT_SHOWN}
-            for run in ALIGNMENT_RUNS
-            if run["model"] == wildcards.model and run["seed"] in SHOWN_SEEDS
-        ],
     )
+
+
+rule measure_answers:
+    input:
+        code=code("measure_answers"),
+        checkpoints=trained,
+        samples=f"{RUN}/samples.parquet",
+    output:
+        f"{RUN}/logprobs.parquet",
+    params:
+        settings=lambda wildcards: settings(
+            updates=evaluated_updates(wildcards.method),
+            answers=SCALE["page"]["answers_per_question"],
+            prompt=SCALE["prompt"],
+            temperature=SCALE["rollouts"]["temperature"],
+            tokens=SCALE["training"]["micro_batch_tokens"],
+        ),
+        policies=policies,
+    log:
+        f"{R}/logs/measure_answers/{JOB}.log",
+    benchmark:
+        f"{R}/benchmarks/measure_answers/{JOB}.tsv"
+    wildcard_constraints:
+        method=any_of(IN_BOTH_SPACES),
+    priority: priority_of("measure_answers")
+    threads: threads_of("measure_answers")
+    resources:
+        **resources_of("measure_answers"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policies {params.policies}"
+        " --samples {input.samples} --logprobs {output} > {log} 2>&1"
 
 
 rule browse_rollouts:
@@ -52,12 +83,7 @@ rule browse_rollouts:
         code=code("browse_rollouts"),
         samples=of_shown_runs([BASE, *CORE], "samples"),
         grades=of_shown_runs([BASE, *CORE], "grades"),
-        alignment=[
-            f"{ALIGNMENT_FOLDER.replace('{seed}', str(seed)).replace('{benchmark}', benchmark)}/{name}.parquet"
-            for seed in SHOWN_SEEDS
-            for benchmark in ALIGNED
-            for name in ALIGNMENT_SHOWN
-        ],
+        logprobs=of_shown_runs(IN_BOTH_SPACES, "logprobs"),
         policy=lambda wildcards: base_manifest(SimpleNamespace(model=wildcards.model, seed=SHOWN_SEEDS[0])),
         questions=problems_of(BENCHMARKS),
     output:

@@ -128,6 +128,7 @@ def readers(wildcards):
     runs = [RUN.format(model=wildcards.model, method=name, seed=wildcards.seed) for name in [wildcards.method, *children]]
     made = [f"{run}/metrics.parquet" for run in runs]
     made += [f"{runs[0]}/samples.parquet"] if evaluated_updates(wildcards.method) else []
+    made += [f"{runs[0]}/logprobs.parquet"] if wildcards.method in IN_BOTH_SPACES and int(wildcards.seed) in SHOWN_SEEDS else []
     return made + ([f"{runs[0]}/ood.parquet"] if OOD_TASKS and wildcards.method in CORE else [])
 
 

@@ -17,49 +17,33 @@ from prerl.evaluation.answers import SAMPLE_KEY
 from prerl.publishing.browser import AnswerWriter, outcome_of, write_questions
 
 KEY = list(SAMPLE_KEY)
-ALIGNMENT_ID = "alignment"
 
 
 def answers_of_run(run: dict, answers: int) -> dict[tuple[str, str], list[tuple[str, dict, str]]]:
     """(benchmark, question) -> (policy, row, outcome) of each answer shown of one method and seed.
 
-    run: {method, seed, samples, grades}. Raises ValueError if an answer has no grade.
+    run: {method, seed, samples, grades, logprobs (null: its answers have no log P(y))}. Raises ValueError if an answer
+    has no grade, or no log P(y) where it should.
     """
     columns = [*KEY, "token_ids", "logprobs", "finish_reason"]
     # by row groups: at paper scale all answers of a run are many GB, and these few
     samples = ds.dataset(run["samples"]).to_table(columns, filter=ds.field("sample") < answers).to_pandas()
     grades = read_table(Path(run["grades"]), columns=[*KEY, "hendrycks", "boxed"]).to_pandas()
     both = samples.merge(grades, on=KEY, how="left", validate="one_to_one")
+    lacks = f"lacks answers of {run['samples']}: delete it and run the same command again"
     if both["hendrycks"].isna().any():
-        raise ValueError(f"{run['grades']} lacks answers of {run['samples']}: delete it and run the same command again")
+        raise ValueError(f"{run['grades']} {lacks}")
+    if run["logprobs"]:
+        both = both.merge(read_table(Path(run["logprobs"])).to_pandas(), on=KEY, validate="one_to_one")
+        if len(both) != len(samples):
+            raise ValueError(f"{run['logprobs']} {lacks}")
     found: dict[tuple[str, str], list] = {}
     for row in both.to_dict("records"):
         boxed = row["boxed"] if isinstance(row["boxed"], str) else None
         shown = {"sample": row["sample"], "token_ids": row["token_ids"], "boxed": boxed}
-        shown["logprobs"] = {"yx": row["logprobs"]}
+        shown["logprobs"] = {"yx": row["logprobs"]} | ({"y": row["logp_y"]} if run["logprobs"] else {})
         policy = f"{run['method']}@{row['update']}/{run['seed']}"
         outcome = outcome_of(bool(row["hendrycks"]), row["finish_reason"])
-        found.setdefault((row["benchmark"], row["question"]), []).append((policy, shown, outcome))
-    return found
-
-
-def alignment_answers(run: dict, answers: int) -> dict[tuple[str, str], list[tuple[str, dict, str]]]:
-    """The same of the base's rollouts for the gradient alignment, which have log P(y) beside log P(y|x).
-
-    run: {seed, benchmark, rollouts, alignment, tokens}.
-    """
-    rollouts = read_table(Path(run["rollouts"])).to_pandas()
-    right = read_table(Path(run["alignment"]), columns=["question", "sample", "right"]).to_pandas()
-    tokens = read_table(Path(run["tokens"]), columns=["question", "sample", "logp_yx", "logp_y"]).to_pandas()
-    logprobs = dict(iter(tokens.groupby(["question", "sample"], sort=False)))
-    both = rollouts[rollouts["sample"] < answers].merge(right, on=["question", "sample"], validate="one_to_one")
-    found: dict[tuple[str, str], list] = {}
-    for row in both.to_dict("records"):
-        of_answer = logprobs[row["question"], row["sample"]]
-        shown = {"sample": row["sample"], "token_ids": row["token_ids"]}
-        shown["logprobs"] = {"yx": of_answer["logp_yx"].tolist(), "y": of_answer["logp_y"].tolist()}
-        outcome = outcome_of(bool(row["right"]), row["finish_reason"])
-        policy = f"{ALIGNMENT_ID}/{run['seed']}"
         found.setdefault((row["benchmark"], row["question"]), []).append((policy, shown, outcome))
     return found
 
@@ -74,17 +58,12 @@ def policies_of(settings: dict) -> list[dict]:
             main = run["main"] and update == run["updates"][-1] and run["seed"] == settings["runs"][0]["seed"]
             policy = {"id": f"{run['method']}@{update}/{run['seed']}", "label": label, "main": main}
             found.append(policy | {"seed": run["seed"]})
-    for run in {run["seed"]: run for run in settings["alignment"]}.values():
-        label = "Base, rollouts of the alignment" + (f", seed {run['seed']}" if several else "")
-        found.append({"id": f"{ALIGNMENT_ID}/{run['seed']}", "label": label, "main": False, "seed": run["seed"]})
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--settings", required=True, type=json.loads, help='JSON {"model", "answers", "runs", "alignment"}'
-    )
+    parser.add_argument("--settings", required=True, type=json.loads, help='JSON {"model", "answers", "runs"}')
     parser.add_argument("--policy", required=True, type=Path, help="manifest of a model with the samples' tokenizer")
     parser.add_argument("--questions", required=True, type=Path, nargs="+", help="{benchmark}.parquet")
     parser.add_argument("--output", required=True, type=Path, help="folder to write")
@@ -92,7 +71,6 @@ def main() -> None:
     settings = arguments.settings
     writer = AnswerWriter.of(Tokenizer.from_file(str(arguments.policy.parent / "tokenizer.json")))
     parts = [answers_of_run(run, settings["answers"]) for run in settings["runs"]]
-    parts += [alignment_answers(run, settings["answers"]) for run in settings["alignment"]]
     policies = policies_of(settings)
     order = {policy["id"]: index for index, policy in enumerate(policies)}
     for path in arguments.questions:

@@ -71,4 +71,5 @@ def test_jobs_got_the_gpus_cores_and_time_that_they_asked_for(jobs, rule, alloca
 
 def test_only_jobs_that_ask_for_gpus_get_some(jobs):
     with_gpu = {rule for rule, of_rule in jobs.items() for job in of_rule if "gpu" in job["AllocTRES"]}
-    assert with_gpu == {"train_policy", "generate_samples", "sample_rollouts", "measure_gradient_alignment"}
+    measuring = {"measure_gradient_alignment", "measure_answers"}
+    assert with_gpu == {"train_policy", "generate_samples", "sample_rollouts"} | measuring

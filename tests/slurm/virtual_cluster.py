@@ -63,7 +63,7 @@ def fill_in(profile: Path, scratch: Path) -> None:
         text, found = re.subn(rf"^  # ({key}): \S+", rf"  \1: {value}", text, flags=re.M)
         assert found == 1
     text, found = re.subn(r"^# (set-resources:$|  \w+: \{slurm_partition: )", r"\1", text, flags=re.M)
-    assert found == 6
+    assert found == 7
     # the GPUs are fake: SLURM gives them, the scale's own `resources` ask for none
     profile.write_text(text.replace("{slurm_partition: gpu,", "{slurm_partition: main, gpu: 1,"))
 

@@ -192,7 +192,7 @@ def test_the_rule_prints_the_plan_and_runs_nothing(tmp_path, monkeypatch):
     assert {stage: int(row[0]) for stage, row in printed.items() if stage not in ("stage", "all")} == {
         rule: count for rule, count in plan.items() if rule != "all"
     }
-    assert printed["all"][0] == "118" and printed["train_policy"][-1] == "formula"
+    assert printed["all"][0] == "122" and printed["train_policy"][-1] == "formula"
     monkeypatch.setenv("TARGETS", "figure_alignment")
     alone = rows(snakemake(folder, *command).stdout)
     assert set(alone) == {

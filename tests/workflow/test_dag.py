@@ -35,6 +35,7 @@ def plan(models, seeds, methods, continued, alignment_jobs=1):
         "count_thoughts": evaluated,
         "aggregate_scores": models,
         "aggregate_ood": models,
+        "measure_answers": 4 * models,  # base, NSR-PreRL, GRPO, DSRL of one seed
         "browse_rollouts": models,
     }
 

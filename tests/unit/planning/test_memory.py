@@ -148,7 +148,7 @@ def test_every_scale_fits(scale):
     block = block_of(scale)
     check_memory(block, resolve_methods(block))
     plans = list(memory_plans(block, resolve_methods(block)))
-    kinds = 4 + bool(block["ood"]["tasks"]) + ("ppo" in block["methods"])  # a critic is a kind of its own
+    kinds = 5 + bool(block["ood"]["tasks"]) + ("ppo" in block["methods"])  # a critic is a kind of its own
     assert len(plans) == kinds * len(block["models"])
     assert all((plan.capacity_gib is None) == (scale in ("miniature", "quick", "smoke")) for plan in plans)
 

@@ -15,6 +15,7 @@ RULES = (
     "train_policy",
     "reincarnate_policy",
     "generate_samples",
+    "measure_answers",
     "evaluate_ood",
     "grade_samples",
     "count_thoughts",

@@ -231,6 +231,15 @@ def _generate_samples(job: _Job) -> JobCost:
     return job.cost(job.start_s + seconds, 2 * job.samples_gib)  # shards of the state, and the whole
 
 
+def _measure_answers(job: _Job) -> JobCost:
+    """A forward pass in float32 over the answers that the page shows, without their prompts."""
+    evaluation, shown = job.block["evaluation"], job.block["page"]["answers_per_question"]
+    answer = job.answers("evaluation", evaluation["max_new_tokens"])
+    rows = job.evaluated * min(1.0, shown / evaluation["samples_per_question"])
+    flops = job.shape.forward_flops(rows * (1 + answer.mean), 2 * answer.position, rows * answer.mean)
+    return job.cost(job.start_s + flops / job.machine.float32)
+
+
 def _evaluate_ood(job: _Job) -> JobCost:
     """One answer to each question of the tasks; the prompt grows with its few-shot examples."""
     ood = job.block["ood"]
@@ -307,6 +316,7 @@ def _short(job: _Job) -> JobCost:
 _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
     "train_policy": _train_policy,
     "generate_samples": _generate_samples,
+    "measure_answers": _measure_answers,
     "evaluate_ood": _evaluate_ood,
     "sample_rollouts": _sample_rollouts,
     "diagnose_base_model": _diagnose_base_model,

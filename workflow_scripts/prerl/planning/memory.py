@@ -184,10 +184,21 @@ def _stages(rule: str, block: Mapping, shape: Shape, gpus: int, critic: bool) ->
             held["compared gradients"] = 12 * shape.parameters
         held["activations"] = activation_bytes(shape, row_tokens(block), 4, checkpointing=gpus > 0)
         return {"gradient": {**held, "logits": logit_bytes(shape, row_tokens(block), gpus > 0)}}
+    if rule == "measure_answers":
+        tokens = max(training["micro_batch_tokens"], row_tokens(block, "evaluation"))
+        held = {"weights": 4 * shape.parameters, "activations": activation_bytes(shape, tokens, 4, checkpointing=True)}
+        return {"forward": {**held, "logits": logit_bytes(shape, tokens, gpus > 0)}}
     return {"sampling": _sampling(block, shape, {})}
 
 
-MODEL_RULES = ("train_policy", "generate_samples", "evaluate_ood", "sample_rollouts", "measure_gradient_alignment")
+MODEL_RULES = (
+    "train_policy",
+    "generate_samples",
+    "evaluate_ood",
+    "sample_rollouts",
+    "measure_gradient_alignment",
+    "measure_answers",
+)
 """Rules whose jobs hold a policy in memory."""
 
 
