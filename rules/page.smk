@@ -12,6 +12,8 @@ localrules:
 # their answers have log P(y) beside log P(y|x)
 IN_BOTH_SPACES = [BASE, *(name for name in CORE if name in ("nsr_prerl", "grpo", "dsrl"))]
 SHOWN_SEEDS = SCALE["seeds"][: SCALE["page"]["seeds"]]
+# for a snakemake in a job, with --nolock because the one outside holds the lock
+SAME_CONFIG = f"--configfile {' '.join(map(str, workflow.configfiles))} --config scale={config['scale']}"
 TEMPLATES = sorted(str(file) for file in Path("workflow_scripts/prerl/publishing/template").iterdir())
 
 
@@ -117,7 +119,9 @@ rule page:
         claims=f"{R}/paper_vs_ours.md",
         facts=f"{R}/page/page.json",
         training=directory(f"{R}/page/training"),
+        rules=f"{R}/page/rules.dot",
     params:
+        config=SAME_CONFIG,
         settings=publish_settings(CORE),
         block=lambda wildcards, output: settings(**SCALE),  # from `output`: not compared, so that it reruns nothing
         study=STUDY,
@@ -127,8 +131,9 @@ rule page:
     benchmark:
         f"{R}/benchmarks/page/all.tsv"
     shell:
+        "snakemake {params.config} --nolock --rulegraph -- all > {output.rules} 2> {log}; "
         "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --results {params.results} --settings {params.settings:q}"
-        " --block {params.block:q} --study {params.study:q} --curves {input.curves} > {log} 2>&1"
+        " --block {params.block:q} --study {params.study:q} --curves {input.curves} --rules {output.rules} >> {log} 2>&1"
 
 
 rule report:
@@ -139,8 +144,7 @@ rule report:
     output:
         f"{R}/report.html",
     params:
-        # the same configuration for the snakemake inside; --nolock because the one outside holds the lock
-        config=f"--configfile {' '.join(map(str, workflow.configfiles))} --config scale={config['scale']}",
+        config=SAME_CONFIG,
     log:
         f"{R}/logs/report/all.log",
     benchmark:

@@ -23,7 +23,7 @@ def facts_of(arguments: argparse.Namespace) -> dict:
     return {
         "settings": settings,
         "study": arguments.study,
-        "provenance": provenance_of(results, settings, arguments.block),
+        "provenance": provenance_of(results, settings, arguments.block, arguments.rules.read_text(encoding="utf-8")),
         "training": write_training(training, read_tables("curves", arguments.curves, settings), settings),
     }
 
@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--block", type=json.loads, help="JSON, the scale's complete settings")
     parser.add_argument("--study", help="the numbers behind figures and tables in one paragraph")
     parser.add_argument("--curves", nargs="+", type=Path, help="curves of each model")
+    parser.add_argument("--rules", type=Path, help="what `snakemake --rulegraph` prints")
     arguments = parser.parse_args()
     facts_file = arguments.results / "page/page.json"
     if arguments.settings is not None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from page_run import HOSTILE, make_run, write_run
+from page_run import DOT, HOSTILE, make_run, write_run
 from publish_scripts import FIGURES
 from watch import Watcher
 
@@ -72,6 +72,7 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_screen(opened, resul
     assert opened.evaluate(empty) == 0
     assert opened.locator(".figure .chart").count() == panels
     assert opened.locator("#forest .chart").count() == 3
+    assert opened.locator("#graph .sankey-node").count() == len(DOT.split("label =")) - 2  # without `all`
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 

@@ -28,6 +28,18 @@ HOSTILE = {
     "separators": "a\u2028b\u2029c",
     "quote": "'\"`${window.hit=1}\\",
 }
+DOT = """digraph snakemake_dag {
+    graph[bgcolor=white, margin=0];
+	0[label = "all", color = "0.06 0.6 0.85", style="rounded"];
+	1[label = "figure_main", color = "0.22 0.6 0.85", style="rounded"];
+	2[label = "train_policy", color = "0.32 0.6 0.85", style="rounded,dashed"];
+	10[label = "prepare_data", color = "0.32 0.6 0.85", style="rounded"];
+	1 -> 0
+	2 -> 1
+	10 -> 2
+	10 -> 1
+}
+"""
 
 
 def tokenizer() -> Tokenizer:
@@ -78,7 +90,14 @@ def write_answers(folder: Path) -> None:
 def arguments_of(results: Path, config: dict, study: Path) -> list[str]:
     """Command line of page.py as the rule gives it."""
     given = ["--results", results, "--settings", json.dumps(config), "--block", json.dumps(BLOCK)]
-    given += ["--study", "3 seeds.", "--curves", *sorted(study.glob("*.curves.parquet"))]
+    given += [
+        "--study",
+        "3 seeds.",
+        "--curves",
+        *sorted(study.glob("*.curves.parquet")),
+        "--rules",
+        study / "rules.dot",
+    ]
     return [str(argument) for argument in given]
 
 
@@ -94,6 +113,7 @@ def make_run(folder: Path) -> Path:
             run(target, study, results / kind)
     (results / "provenance.json").write_text(json.dumps(summary([], config) | {"rules": {}}))
     write_answers(results / "page/rollouts")
+    (folder / "study/rules.dot").write_text(DOT)
     make_page(*arguments_of(results, config, folder / "study"))
     return results
 

@@ -13,8 +13,9 @@ import pytest
 
 import synthetic
 from checkouts import ROOT
-from page_run import BLOCK, SMALL, arguments_of, make_page, make_run
+from page_run import BLOCK, DOT, SMALL, arguments_of, make_page, make_run
 from prerl.core.errors import UserError
+from prerl.publishing.page import rule_graph
 from prerl.publishing.settings_view import changed_settings
 from publish_scripts import FIGURES, TABLES
 
@@ -179,3 +180,9 @@ def test_no_text_reaches_the_page_as_markup():
     for file in (ROOT / "workflow_scripts/prerl/publishing/template").glob("*.js"):
         text = file.read_text(encoding="utf-8")
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), file
+
+
+def test_the_graph_of_rules_names_what_each_reads():
+    assert rule_graph(DOT) == {
+        "figure_main": ["prepare_data", "train_policy"], "train_policy": ["prepare_data"], "prepare_data": []
+    }  # fmt: skip

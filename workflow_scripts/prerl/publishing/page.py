@@ -146,14 +146,29 @@ def write_training(folder: Path, curves: Mapping[str, pd.DataFrame], settings: d
     return index
 
 
-def provenance_of(results: Path, settings: Mapping, block: Mapping) -> dict:
-    """The run's provenance.json with its settings, models and data. block: the scale's settings, complete."""
+def rule_graph(dot: str) -> dict[str, list[str]]:
+    """Rule -> rules whose files it reads, from what `snakemake --rulegraph` prints; without `all`."""
+    names = dict(re.findall(r'^\s*(\d+)\[label = "(\w+)"', dot, re.M))
+    links = re.findall(r"^\s*(\d+) -> (\d+)", dot, re.M)
+    return {
+        name: sorted(names[needed] for needed, by in links if by == number)
+        for number, name in names.items()
+        if name != "all"
+    }
+
+
+def provenance_of(results: Path, settings: Mapping, block: Mapping, dot: str) -> dict:
+    """The run's provenance.json with its settings, models, data and graph of rules.
+
+    block: the scale's settings, complete; dot: see rule_graph.
+    """
     summed = json.loads((results / "provenance.json").read_text(encoding="utf-8"))
     return summed | {
         "settings_sha256": summed["settings"],
         "command": f"snakemake --cores 2 --config scale={settings['scale']}",
         "changed": settings_view.changed_settings(settings["scale"], block),
         "settings": list(settings_view.flat(block)),
+        "graph": rule_graph(dot),
         "hashes": settings_view.hashes(results, settings["models"]),
     }
 
@@ -258,6 +273,7 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
             "figures": {figure["target"]: figure["panels"] for figure in shown if figure["panels"]},
             "rollouts": browsed(results),
             "training": facts["training"],
+            "graph": facts["provenance"]["graph"],
         },
     )
     return page, claims_view.for_a_terminal(found, heading, sentences)

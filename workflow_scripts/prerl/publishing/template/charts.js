@@ -159,9 +159,21 @@ window.prerl = (() => {
     });
   }
 
+  function flow(div, of) { // of: rule -> rules whose files it reads
+    const names = Object.keys(of);
+    const links = names.flatMap((name) => of[name].map((needed) => [names.indexOf(needed), names.indexOf(name)]));
+    div.setAttribute("role", "group");
+    div.setAttribute("aria-label", "Graph of rules. The table below has its links.");
+    return show(div, () => [[{ type: "sankey", node: { label: names.map(plain), pad: 12, thickness: 10, color: ink("--soft"),
+      line: { width: 0 }, hovertemplate: "%{label}<extra></extra>" },
+    link: { source: links.map(([from]) => from), target: links.map(([, to]) => to), value: links.map(() => 1),
+      color: faint("#000000", 0.13), hovertemplate: "%{source.label} → %{target.label}<extra></extra>" } }],
+    { ...layout({}), height: 24 * names.length }]);
+  }
+
   dark.addEventListener("change", () => {
     for (const [div, draw] of drawn) Plotly.react(div, ...draw(), CONFIG);
   });
 
-  return { data, receive, load, panel, forest };
+  return { data, receive, load, panel, forest, flow };
 })();
