@@ -43,7 +43,7 @@ except ConfigError as error:
     raise WorkflowError(f"the configuration cannot be used:\n{error}") from None
 
 # Large pages for the jobs' tensors: fewer page faults and address look-ups (Linux with glibc; elsewhere without effect).
-# No job asks the hub for anything but download_model, which gets the user's HF_HUB_OFFLINE back.
+# No job asks the hub for anything but download_model and download_ood, which get the user's HF_HUB_OFFLINE back.
 # A prefix replaces Snakemake's, `set -euo pipefail`. The commit, and each job's $PRERL_LOG, are for its record alone.
 os.environ.setdefault("PRERL_COMMIT", described_commit(workflow.basedir))  # once a command: its jobs inherit it
 shell.prefix(
@@ -93,6 +93,11 @@ def with_parents(methods):
     while parents := {METHODS[name].parent for name in chosen} - chosen - {None}:
         chosen |= parents
     return [name for name in METHODS if name in chosen]
+
+
+def whole_of(run):
+    """The method of a run, which may be the first part of one (prerl.config.methods._early_runs); the base is its own."""
+    return run if run == BASE else METHODS[run].part_of or run
 
 
 def whole(runs):

@@ -10,10 +10,11 @@ rule collect_provenance:
         expand(f"{R}/figures/{{target}}.png", target=FIGURES),
         expand(f"{R}/tables/{{target}}.csv", target=TABLES),
         code=code("collect_provenance"),
+        logprobs=[path.format(model=model) for path in of_shown_runs(IN_BOTH_SPACES, "logprobs") for model in SCALE["models"]],
     output:
         f"{R}/provenance.json",
     params:
-        settings=publish_settings(CORE, reads=["questions", "ood", "alignment"]),
+        settings=publish_settings(CORE, reads=["questions", "ood", "alignment", "logprobs"]),
         records=lambda wildcards: RECORDS,
     log:
         f"{R}/logs/collect_provenance/all.log",

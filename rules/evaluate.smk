@@ -204,9 +204,6 @@ def aggregate_settings(model, methods, answered, seeds=SCALE["seeds"]):
             for name in runs
         }
 
-    def method_of(run):
-        return run if run == BASE else METHODS[run].part_of or run
-
     def of_model(runs):
         return [
             {key: value.format(model=model) if isinstance(value, str) else value for key, value in run.items()}
@@ -223,7 +220,7 @@ def aggregate_settings(model, methods, answered, seeds=SCALE["seeds"]):
         methods=spans(methods),
         parts=spans(name for name in with_parents(methods) if name not in methods),
         evaluations=[
-            run | {"method": method_of(run["method"]), "updates": evaluated_updates(run["method"])}
+            run | {"method": whole_of(run["method"]), "updates": evaluated_updates(run["method"])}
             for run in of_model(answered_runs(answered, "grades", "thoughts", seeds=seeds))
         ],
         histories=of_model(each_run(with_parents(methods), "metrics", "validation", seeds=seeds)),

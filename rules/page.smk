@@ -9,8 +9,9 @@ localrules:
     report,
 
 
-# their answers have log P(y) beside log P(y|x)
-IN_BOTH_SPACES = [BASE, *(name for name in CORE if name in ("nsr_prerl", "grpo", "dsrl"))]
+SHOWN = [BASE, *(name for name in METHODS if whole_of(name) in CORE and evaluated_updates(name))]
+SHOWN_FIRST = ("nsr_prerl", "grpo", "dsrl")  # their answers have log P(y) beside log P(y|x), and are shown first
+IN_BOTH_SPACES = [BASE, *(name for name in SHOWN[1:] if whole_of(name) in SHOWN_FIRST)]
 SHOWN_SEEDS = SCALE["seeds"][: SCALE["page"]["seeds"]]
 # for a snakemake in a job, with --nolock because the one outside holds the lock
 SAME_CONFIG = f"--configfile {' '.join(map(str, workflow.configfiles))} --config scale={config['scale']}"
@@ -29,7 +30,7 @@ def browse_settings(wildcards):
         return {key: value.format(**wildcards) if isinstance(value, str) else value for key, value in run.items()}
 
     look = json.loads(publish_settings(CORE))
-    runs = each_run([BASE, *CORE], "samples", "grades", "logprobs")
+    runs = each_run(SHOWN, "samples", "grades", "logprobs")
     runs = [of_model(run) for run in runs if run["seed"] in SHOWN_SEEDS]
     return settings(
         model=wildcards.model,
@@ -37,9 +38,9 @@ def browse_settings(wildcards):
         runs=[
             run
             | {
-                "label": label(look, run["method"]),
+                "label": label(look, whole_of(run["method"])),
                 "updates": evaluated_updates(run["method"]),
-                "main": run["method"] in IN_BOTH_SPACES,
+                "main": run["method"] in (BASE, *SHOWN_FIRST),
                 "logprobs": run["logprobs"] if run["method"] in IN_BOTH_SPACES else None,
             }
             for run in runs
@@ -57,12 +58,13 @@ rule measure_answers:
     params:
         settings=lambda wildcards: settings(
             updates=evaluated_updates(wildcards.method),
-            answers=SCALE["page"]["answers_per_question"],
             prompt=SCALE["prompt"],
             temperature=SCALE["rollouts"]["temperature"],
             tokens=SCALE["training"]["micro_batch_tokens"],
         ),
         policies=policies,
+        # from `output`: not compared, since the policies may be gone when more answers are to be shown
+        answers=lambda wildcards, output: SCALE["page"]["answers_per_question"],
     log:
         f"{R}/logs/measure_answers/{JOB}.log",
     benchmark:
@@ -77,14 +79,14 @@ rule measure_answers:
         "../envs/train.yaml"
     shell:
         "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --policies {params.policies}"
-        " --samples {input.samples} --logprobs {output} > {log} 2>&1"
+        " --answers {params.answers} --samples {input.samples} --logprobs {output} > {log} 2>&1"
 
 
 rule browse_rollouts:
     input:
         code=code("browse_rollouts"),
-        samples=of_shown_runs([BASE, *CORE], "samples"),
-        grades=of_shown_runs([BASE, *CORE], "grades"),
+        samples=of_shown_runs(SHOWN, "samples"),
+        grades=of_shown_runs(SHOWN, "grades"),
         logprobs=of_shown_runs(IN_BOTH_SPACES, "logprobs"),
         policy=lambda wildcards: base_manifest(SimpleNamespace(model=wildcards.model, seed=SHOWN_SEEDS[0])),
         questions=problems_of(BENCHMARKS),

@@ -1,6 +1,9 @@
 # Needs: questions, scores, contrasts and curves of each model, alignment of each base.
 # Makes: results/{scale}/figures/{target}.pdf|.png|.csv|.json and tables/{target}.csv|.md. Each target is a rule without
 # wildcards, so `snakemake --cores 2 figure_thoughts` draws one. A new one needs a line below, a script and a caption.
+from prerl.publishing.provenance import MODELS, PROBLEMS
+
+
 QUESTIONS = expand(f"{R}/{{model}}/questions.parquet", model=SCALE["models"])
 SCORES = expand(f"{R}/{{model}}/scores.parquet", model=SCALE["models"])
 CONTRASTS = expand(f"{R}/{{model}}/contrasts.parquet", model=SCALE["models"])
@@ -24,27 +27,29 @@ BEHIND = (
     (
         {"questions", "scores", "contrasts", "curves"},
         ["train_policy", "reincarnate_policy", "generate_samples", "grade_samples", "count_thoughts"],
-        ["train", *BENCHMARKS],
+        ["train", *BENCHMARKS, *SCALE["validation"]["benchmarks"]],
     ),
+    ({"logprobs"}, ["measure_answers"], []),
     ({"ood"}, ["evaluate_ood"], []),
     ({"alignment", "gradients", "tokens"}, ["sample_rollouts", "measure_gradient_alignment"], list(ALIGNED)),
     ({"diagnosis"}, ["diagnose_base_model"], ["train"]),
 )
-PREPARED = ["pretrain_miniature_model", "download_model", "import_model", "prepare_miniature_data", "prepare_data"]
-PREPARED += ["prepare_own_data"]
 
 
 def behind(reads):
-    """Rules and problem sets behind a target that reads these inputs, for its provenance; None: all."""
-    kinds = [(rules, sets) for names, rules, sets in BEHIND if reads is None or names & set(reads)]
+    """Rules and problem sets behind a target that reads these inputs, for its provenance."""
+    kinds = [(rules, sets) for names, rules, sets in BEHIND if names & set(reads)]
     return {
-        "rules": [*PREPARED, *(rule for rules, _ in kinds for rule in rules)],
+        "rules": [*MODELS, *PROBLEMS, *(rule for rules, _ in kinds for rule in rules)],
         "sets": sorted({name for _, sets in kinds for name in sets}),
     }
 
 
-def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"]), reads=None, **further):
-    """What a reader of figures and tables learns about the runs of these methods and seeds. reads: see behind."""
+def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"]), reads=(), answered=None, **further):
+    """What a reader of figures and tables learns about the runs of these methods and seeds.
+
+    reads: see behind. answered: the runs whose answers are behind them, by default all.
+    """
     validation = SCALE["validation"]
     warmup_method = SCALE["warmup_sweep"]["method"]
     return settings(
@@ -56,7 +61,7 @@ def publish_settings(methods, seeds=SCALE["seeds"], models=list(SCALE["models"])
         alignment=ALIGNMENT_RUNS,
         bases=BASES,
         runs=with_parents(methods),  # what was trained for them
-        behind=behind(reads),
+        behind=behind(reads) | {"answered": with_parents(methods) if answered is None else answered},
         methods={
             name: {
                 **{key: value for key, value in SCALE["methods"].get(name, {}).items() if key != "phases"},  # its look
@@ -175,10 +180,10 @@ BASES = [{"model": model, "seed": seed} for model in SCALE["models"] for seed in
 DIAGNOSIS = {"table_diagnosis": {"diagnosis": [f"{BASE_RUN}/diagnosis.parquet".format(**base) for base in BASES]}}
 ON_REQUEST = {**DIAGNOSIS, **BASELINE_TABLES, **HEADLINE_TABLES, **CONTROL_FIGURES, **CONTROL_TABLES}
 ON_REQUEST |= {**MAP_FIGURES, **MAP_TABLES}
-METHODS_OF = {  # target -> what its settings tell of; the others: CORE
-    **dict.fromkeys(BASELINE_TABLES, AGGREGATES["aggregate_baselines"][1]),
-    **dict.fromkeys(HEADLINE_TABLES, HEADLINE),
-    **dict.fromkeys([*CONTROL_TABLES, *CONTROL_FIGURES], AGGREGATES["aggregate_controls"][1]),
+AGGREGATE_OF = {  # target -> the rule whose tables it reads; the others: aggregate_scores
+    **dict.fromkeys(BASELINE_TABLES, "aggregate_baselines"),
+    **dict.fromkeys(HEADLINE_TABLES, "aggregate_headline"),
+    **dict.fromkeys([*CONTROL_TABLES, *CONTROL_FIGURES], "aggregate_controls"),
 }
 
 
@@ -214,7 +219,8 @@ for target, inputs in {**FIGURES, **TABLES, **ON_REQUEST}.items():
             **published(target),
         params:
             settings=publish_settings(
-                METHODS_OF.get(target, CORE),
+                AGGREGATES[AGGREGATE_OF.get(target, "aggregate_scores")][1],
+                answered=AGGREGATES[AGGREGATE_OF.get(target, "aggregate_scores")][2],
                 models=FIRST_MODEL if target in HEADLINE_TABLES else list(SCALE["models"]),
                 reads=list(inputs),
             ),

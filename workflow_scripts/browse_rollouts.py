@@ -8,6 +8,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow.dataset as ds
 from tokenizers import Tokenizer
 
@@ -22,26 +23,27 @@ KEY = list(SAMPLE_KEY)
 def answers_of_run(run: dict, answers: int) -> dict[tuple[str, str], list[tuple[str, dict, str]]]:
     """(benchmark, question) -> (policy, row, outcome) of each answer shown of one method and seed.
 
-    run: {method, seed, samples, grades, logprobs (null: its answers have no log P(y))}. Raises ValueError if an answer
-    has no grade, or no log P(y) where it should.
+    run: {method, seed, samples, grades, logprobs (null: none of its answers has log P(y))}. Raises ValueError if an
+    answer has no grade.
     """
     columns = [*KEY, "token_ids", "logprobs", "finish_reason"]
     # by row groups: at paper scale all answers of a run are many GB, and these few
     samples = ds.dataset(run["samples"]).to_table(columns, filter=ds.field("sample") < answers).to_pandas()
     grades = read_table(Path(run["grades"]), columns=[*KEY, "hendrycks", "boxed"]).to_pandas()
     both = samples.merge(grades, on=KEY, how="left", validate="one_to_one")
-    lacks = f"lacks answers of {run['samples']}: delete it and run the same command again"
     if both["hendrycks"].isna().any():
-        raise ValueError(f"{run['grades']} {lacks}")
+        raise ValueError(f"{run['grades']} lacks answers of {run['samples']}: delete it and run the same command again")
+    both["logp_y"] = None
     if run["logprobs"]:
-        both = both.merge(read_table(Path(run["logprobs"])).to_pandas(), on=KEY, validate="one_to_one")
-        if len(both) != len(samples):
-            raise ValueError(f"{run['logprobs']} {lacks}")
+        alone = read_table(Path(run["logprobs"])).to_pandas()
+        both = both.drop(columns="logp_y").merge(alone, on=KEY, how="left", validate="one_to_one")
     found: dict[tuple[str, str], list] = {}
     for row in both.to_dict("records"):
         boxed = row["boxed"] if isinstance(row["boxed"], str) else None
         shown = {"sample": row["sample"], "token_ids": row["token_ids"], "boxed": boxed}
-        shown["logprobs"] = {"yx": row["logprobs"]} | ({"y": row["logp_y"]} if run["logprobs"] else {})
+        shown["logprobs"] = {"yx": row["logprobs"]}
+        if isinstance(row["logp_y"], np.ndarray):
+            shown["logprobs"]["y"] = row["logp_y"]
         policy = f"{run['method']}@{row['update']}/{run['seed']}"
         outcome = outcome_of(bool(row["hendrycks"]), row["finish_reason"])
         found.setdefault((row["benchmark"], row["question"]), []).append((policy, shown, outcome))

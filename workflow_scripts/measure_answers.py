@@ -47,9 +47,10 @@ def main() -> None:
         "--settings",
         required=True,
         type=json.loads,
-        help='JSON {"updates", "answers" (to a question), "prompt", "temperature", "tokens" (of a micro-batch)}',
+        help='JSON {"updates", "prompt", "temperature", "tokens" (of a micro-batch)}',
     )
     parser.add_argument("--policies", nargs="+", type=Path, required=True, help="manifests, one per update")
+    parser.add_argument("--answers", type=int, required=True, help="to each question, the first ones")
     parser.add_argument("--samples", type=Path, required=True)
     parser.add_argument("--logprobs", type=Path, required=True, help="parquet to write, one row per answer")
     arguments = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> None:
     samples = ds.dataset(arguments.samples)
     rows: list[dict] = []
     for update, manifest in zip(settings["updates"], arguments.policies, strict=True):
-        shown = (ds.field("update") == update) & (ds.field("sample") < settings["answers"])
+        shown = (ds.field("update") == update) & (ds.field("sample") < arguments.answers)
         answers = samples.to_table([*SAMPLE_KEY, "token_ids"], filter=shown).to_pylist()
         measured = logprobs_alone(manifest, [answer.pop("token_ids") for answer in answers], settings)
         rows += [answer | {"logp_y": logprobs} for answer, logprobs in zip(answers, measured, strict=True)]

@@ -33,11 +33,14 @@ DOT = """digraph snakemake_dag {
 	0[label = "all", color = "0.06 0.6 0.85", style="rounded"];
 	1[label = "figure_main", color = "0.22 0.6 0.85", style="rounded"];
 	2[label = "train_policy", color = "0.32 0.6 0.85", style="rounded,dashed"];
+	3[label = "reincarnate_policy", color = "0.32 0.6 0.85", style="rounded"];
 	10[label = "prepare_data", color = "0.32 0.6 0.85", style="rounded"];
 	1 -> 0
 	2 -> 1
 	10 -> 2
 	10 -> 1
+	2 -> 3
+	3 -> 2
 }
 """
 

@@ -78,7 +78,7 @@ def settings(seeds=SEEDS, models=("miniature",), methods=(*ALONE, *CHAINED)) -> 
         "seeds": list(seeds),
         "alignment": [{"model": model, "seed": seed, "benchmark": "chain3"} for model in models for seed in seeds],
         "runs": list(methods),
-        "behind": {"rules": ["train_policy"], "sets": []},
+        "behind": {"rules": ["train_policy"], "sets": [], "answered": list(methods)},
         "controls": {"another": {"label": "another warm-up", "replace": {"dsrl": "nsr_rl_warmup"}}},
         "regimes": {model: {"under_prompt": 0.02 * (i + 1), "alone": 0.5} for i, model in enumerate(models)},
         "methods": {name: look(name) | blocks[name] for name in methods},

@@ -57,6 +57,7 @@ def test_paper_plan(checkout):
     # updates of grpo, nsr_rl and nsr_prerl are runs of their own, the first and last of these have answers
     jobs = plan(models=2, seeds=3, methods=14 + 3, continued=8 + 3, alignment_jobs=4)
     jobs |= dict.fromkeys(("generate_samples", "grade_samples", "count_thoughts"), 2 * 3 * (1 + 14 + 2))
+    jobs |= {"measure_answers": 2 * (4 + 2)}
     jobs |= {
         "download_model": 2,
         "download_data": 7,

@@ -12,6 +12,7 @@ import tiny_training
 from prerl.core.files import write_parquet
 from prerl.evaluation.answers import SAMPLE_KEY_FIELDS
 from prerl.models.checkpoints import load_model
+from prerl.models.packing import pack_rows
 from tiny import PREFIX
 
 RESPONSES = {0: [[5, 6, 7], [8]], 4: [[9, 5], [6, 6, 6, 6, 6]]}  # update -> answers to question q
@@ -19,7 +20,15 @@ TEMPERATURE = 0.7
 
 
 @pytest.mark.slow
-def test_each_answer_under_its_policy_alone(tmp_path, monkeypatch):
+@pytest.mark.parametrize("packed", [False, True], ids=["padded", "packed, as on a GPU"])
+def test_each_answer_under_its_policy_alone(tmp_path, monkeypatch, packed):
+    def load(folder):
+        model = load_model(folder)
+        if packed:
+            pack_rows(model)
+        return model
+
+    monkeypatch.setattr(measure_answers, "load_model", load)
     manifests = [tiny_training.make_base(tmp_path / str(update), updates=update) for update in RESPONSES]
     fields = [*SAMPLE_KEY_FIELDS, pa.field("token_ids", pa.list_(pa.int32()))]
     rows = [
@@ -28,10 +37,10 @@ def test_each_answer_under_its_policy_alone(tmp_path, monkeypatch):
         for sample, ids in enumerate([*answers, [5]])  # the third is not shown
     ]
     write_parquet(tmp_path / "samples.parquet", pa.Table.from_pylist(rows, pa.schema(fields)))
-    settings = {"updates": list(RESPONSES), "answers": 2, "prompt": tiny_training.PROMPT, "temperature": TEMPERATURE}
+    settings = {"updates": list(RESPONSES), "prompt": tiny_training.PROMPT, "temperature": TEMPERATURE}
     settings["tokens"] = 5  # two micro-batches
-    given = ["--settings", json.dumps(settings), "--policies", *manifests, "--samples", tmp_path / "samples.parquet"]
-    given += ["--logprobs", tmp_path / "logprobs.parquet"]
+    given = ["--settings", json.dumps(settings), "--policies", *manifests, "--answers", 2]
+    given += ["--samples", tmp_path / "samples.parquet", "--logprobs", tmp_path / "logprobs.parquet"]
     monkeypatch.setattr("sys.argv", ["measure_answers.py", *map(str, given)])
     measure_answers.main()
     found = pq.read_table(tmp_path / "logprobs.parquet").to_pylist()

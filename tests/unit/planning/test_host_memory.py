@@ -28,6 +28,11 @@ def test_a_training_process_by_hand():
     assert "sleeping engine" not in host_parts("train_policy", "qwen3-0.6b", embedded, critic=False)
 
 
+def test_measuring_answers_reads_the_whole_model():
+    block, _ = resolved("paper")
+    assert host_parts("measure_answers", "qwen3-8b", block, critic=False)["weights"] == 4 * PARAMETERS / GIB
+
+
 def test_more_gpus_need_less_each():
     blocks = [resolved("paper", {"resources": {"train_policy": {"gpu": gpus}}})[0] for gpus in (4, 8)]
     four, eight = (sum(host_parts("train_policy", "qwen3-8b", block, critic=False).values()) for block in blocks)

@@ -184,5 +184,8 @@ def test_no_text_reaches_the_page_as_markup():
 
 def test_the_graph_of_rules_names_what_each_reads():
     assert rule_graph(DOT) == {
-        "figure_main": ["prepare_data", "train_policy"], "train_policy": ["prepare_data"], "prepare_data": []
+        "figure_main": ["prepare_data", "train_policy"], "train_policy": ["prepare_data", "reincarnate_policy"],
+        "reincarnate_policy": ["train_policy"], "prepare_data": [],
     }  # fmt: skip
+    with pytest.raises(ValueError, match="no graph of rules"):
+        rule_graph("digraph {}")

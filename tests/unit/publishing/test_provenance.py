@@ -13,7 +13,7 @@ SETTINGS = {
     "models": ["mini"],
     "runs": ["grpo", "dsrl"],
     "seeds": [11, 12],
-    "behind": {"rules": RULES, "sets": ["train"]},
+    "behind": {"rules": RULES, "sets": ["train"], "answered": ["grpo", "dsrl"]},
 }
 
 
@@ -61,11 +61,13 @@ def test_the_jobs_behind_a_target_are_those_of_its_methods_and_seeds():
     part = job("train_policy", "mini_grpo_to60_seed11")  # a method's first updates, a run of their own
     assert provenance.behind([part], SETTINGS) == []
     assert provenance.behind([part], SETTINGS | {"runs": ["grpo_to60", "grpo"]}) == [part]
+    answers = job("generate_samples", "mini_grpo_to60_seed11")  # which this target does not read
+    assert provenance.behind([answers], SETTINGS | {"runs": ["grpo_to60", "grpo"]}) == []
 
 
 def test_a_target_without_training_misses_none():
     """As the alignment, which may be drawn before, between or after the training runs."""
-    settings = SETTINGS | {"behind": {"rules": ["measure_gradient_alignment"], "sets": []}}
+    settings = SETTINGS | {"behind": {"rules": ["measure_gradient_alignment"], "sets": [], "answered": []}}
     found = provenance.summary(RECORDS, settings)
     assert (found["jobs"], found["unrecorded"]) == (1, 0)
     assert found == provenance.summary([record for record in RECORDS if record["rule"] != "train_policy"], settings)

@@ -139,6 +139,8 @@ def _gpu_faults(block: Mapping) -> list[str]:
             faults.append(
                 f"hardware.gpu: missing, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"
             )
+        if gpu > 1 and rule in ("measure_gradient_alignment", "measure_answers"):
+            faults.append(f"resources.{rule}.gpu: {gpu}; it uses one GPU, give 1")
         if nodes > 1 and rule != "train_policy":
             faults.append(f"resources.{rule}.nodes: {nodes}; only train_policy runs on several nodes, remove the key")
         elif nodes > 1 and (gpu == 0 or gpu % nodes):

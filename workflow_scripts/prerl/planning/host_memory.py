@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from prerl.config.checks import questions_of
 from prerl.config.errors import ConfigError
 from prerl.config.hardware import chosen_for, gpus_of
 from prerl.config.methods import Method
@@ -36,6 +37,10 @@ def host_parts(rule: str, model: str, block: Mapping, critic: bool) -> dict[str,
     elif rule == "measure_gradient_alignment":
         parts["weights and compared gradients"] = 16 * shape.parameters / GIB
         rows = 0
+    elif rule == "measure_answers":
+        parts["weights"] = 4 * shape.parameters / GIB
+        questions = sum(questions_of(problems) for problems in block["data"]["benchmarks"].values())
+        rows = questions * block["page"]["answers_per_question"]
     else:
         rows = SHARD_ROWS[rollouts["engine"]]
     mean = answers_of(block, model, "evaluation", block["evaluation"]["max_new_tokens"]).mean

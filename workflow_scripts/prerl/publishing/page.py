@@ -147,9 +147,14 @@ def write_training(folder: Path, curves: Mapping[str, pd.DataFrame], settings: d
 
 
 def rule_graph(dot: str) -> dict[str, list[str]]:
-    """Rule -> rules whose files it reads, from what `snakemake --rulegraph` prints; without `all`."""
+    """Rule -> rules whose files it reads, from what `snakemake --rulegraph` prints; without `all`.
+
+    Raises ValueError if it names no rule.
+    """
     names = dict(re.findall(r'^\s*(\d+)\[label = "(\w+)"', dot, re.M))
     links = re.findall(r"^\s*(\d+) -> (\d+)", dot, re.M)
+    if not names or not links:
+        raise ValueError(f"this is no graph of rules: {dot[:200]!r}")
     return {
         name: sorted(names[needed] for needed, by in links if by == number)
         for number, name in names.items()
@@ -273,7 +278,7 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
             "figures": {figure["target"]: figure["panels"] for figure in shown if figure["panels"]},
             "rollouts": browsed(results),
             "training": facts["training"],
-            "graph": facts["provenance"]["graph"],
+            "graph": facts["provenance"].get("graph", {}),
         },
     )
     return page, claims_view.for_a_terminal(found, heading, sentences)

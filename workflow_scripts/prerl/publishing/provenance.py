@@ -14,6 +14,8 @@ from prerl.core.provenance import record_name
 MODELS = ("pretrain_miniature_model", "download_model", "import_model")
 PROBLEMS = ("prepare_miniature_data", "prepare_data", "prepare_own_data")
 """Rules that make the base models and the problem sets."""
+ANSWERS = ("generate_samples", "grade_samples", "count_thoughts")
+"""Rules about the answers of a run."""
 RUN = re.compile(r"(.+_seed\d+)(_.*)?")  # {model}_{method}_seed{seed} or {model}_seed{seed}, perhaps with more behind
 SHOWN = 8  # digits of a hash
 
@@ -31,8 +33,12 @@ def behind(records: Iterable[dict], settings: Mapping) -> list[dict]:
     """
     rules, sets = settings["behind"]["rules"], settings["behind"]["sets"]
     models, seeds = settings["models"], settings["seeds"]
-    parts = ["", *(f"_{method}" for method in (BASE, *settings["runs"]))]
-    jobs = {f"{model}{part}_seed{seed}" for model in models for part in parts for seed in seeds}
+
+    def jobs_of(runs: Iterable[str]) -> set[str]:
+        parts = ["", *(f"_{method}" for method in (BASE, *runs))]
+        return {f"{model}{part}_seed{seed}" for model in models for part in parts for seed in seeds}
+
+    jobs, answered = jobs_of(settings["runs"]), jobs_of(settings["behind"]["answered"])
     jobs |= {f"{rule}/{model}" for rule in ("download_model", "import_model") for model in models}
 
     def of_them(record: Mapping) -> bool:
@@ -41,7 +47,9 @@ def behind(records: Iterable[dict], settings: Mapping) -> list[dict]:
         if record["rule"] in PROBLEMS:
             return record["job"] in sets
         run = RUN.fullmatch(record["job"])
-        return (run[1] if run else f"{record['rule']}/{record['job']}") in jobs
+        return (run[1] if run else f"{record['rule']}/{record['job']}") in (
+            answered if record["rule"] in ANSWERS else jobs
+        )
 
     return [record for record in records if of_them(record)]
 

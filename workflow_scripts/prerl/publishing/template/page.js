@@ -30,7 +30,8 @@
   for (const panel of prerl.data.claims) {
     chart(document.getElementById("forest"), panel.title, "h3", (div) => prerl.forest(div, panel));
   }
-  chart(document.getElementById("graph"), "Each rule reads what those to its left have made", "h4",
+  const graph = document.getElementById("graph"); // not of a run of earlier versions
+  if (graph) chart(graph, "Each rule reads what those before it have made", "h4",
     (div) => prerl.flow(div, prerl.data.graph));
   const redraw = [];
   for (const parent of document.querySelectorAll("[data-figure]")) {

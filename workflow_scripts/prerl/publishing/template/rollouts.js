@@ -49,10 +49,10 @@
     line.hidden = kind === "";
     if (kind === "difference") {
       line.replaceChildren("log P(y|x) − log P(y), nats: ", ...["x says more: 0.1", "1", "3"].map((text, i) => element("span", `d${i + 1}`, `> ${text}`)),
-        ...["y alone says more: 0.1", "1", "3"].map((text, i) => element("span", `d${i + 4}`, `> ${text}`)), " Answers of the base, NSR-PreRL, GRPO and DSRL have log P(y).");
+        ...["y alone says more: 0.1", "1", "3"].map((text, i) => element("span", `d${i + 4}`, `> ${text}`)), " Answers without log P(y) have no colour.");
     } else {
       line.replaceChildren("−log P, nats: ", ...STEPS.map((step, i) => element("span", `t${i + 1}`, `> ${step}`)),
-        kind === "y" ? " Answers of the base, NSR-PreRL, GRPO and DSRL have log P(y)." : "");
+        kind === "y" ? " Answers without log P(y) have no colour." : "");
     }
   }
 
