@@ -1,4 +1,4 @@
-"""The training problems or one benchmark that are made here: chains or sums (rule prepare_miniature_data)."""
+"""The training problems or one benchmark that are made here: chains, searches or sums (rule prepare_miniature_data)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from prerl.core.errors import run_main
 from prerl.core.files import write_parquet
-from prerl.data.corpus import problem_set
+from prerl.data.corpus import problem_set, random_problem
+from prerl.data.search import random_search
 from prerl.data.sums import sum_problems
 
 
@@ -20,7 +21,7 @@ def main() -> None:
     parser.add_argument(
         "--settings",
         required=True,
-        help='JSON {"seed", "set", "questions", "operations" of chains or "largest" of sums}',
+        help='JSON {"seed", "set", "questions", "operations" (chains; "search": searches) or "largest" (sums)}',
     )
     parser.add_argument("--problems", type=Path, required=True, help="parquet to write")
     arguments = parser.parse_args()
@@ -30,8 +31,9 @@ def main() -> None:
     if "largest" in settings:
         made = [(text, answer, "2") for text, answer in sum_problems(rng, settings["largest"], questions, held_out)]
     else:
-        chains = problem_set(rng, settings["operations"], questions, held_out)
-        made = [(problem.text, str(problem.answer), str(len(problem.operators))) for problem in chains]
+        draw = random_search if settings.get("search") else random_problem
+        problems = problem_set(rng, draw, settings["operations"], questions, held_out)
+        made = [(problem.text, str(problem.answer), str(len(problem.operators))) for problem in problems]
     rows = [
         {"id": f"{name}-{number:04d}", "problem": text, "answer": answer, "level": level, "source": "generated"}
         for number, (text, answer, level) in enumerate(made)

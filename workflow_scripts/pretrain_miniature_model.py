@@ -8,7 +8,7 @@ from pathlib import Path
 
 import transformers
 
-from prerl.config.base_models import CorpusSettings
+from prerl.config.base_models import CorpusSettings, SearchSettings
 from prerl.config.key import from_dict
 from prerl.core.errors import run_main
 from prerl.data.miniature import build_model, build_tokenizer, pretrain, save_model
@@ -17,12 +17,15 @@ from prerl.models.checkpoints import new_folder
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--settings", required=True, help='JSON {"seed", "corpus", "architecture", "pretraining"}')
+    parser.add_argument(
+        "--settings", required=True, help='JSON {"seed", "corpus" or "search", "architecture", "pretraining"}'
+    )
     parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model folder to write")
     arguments = parser.parse_args()
     settings = json.loads(arguments.settings)
     transformers.utils.logging.disable_progress_bar()
-    tokenizer = build_tokenizer()
+    searches = "search" in settings
+    tokenizer = build_tokenizer(searches)
     model = build_model(settings["architecture"], tokenizer, settings["seed"])
     updates = settings["pretraining"]["updates"]
 
@@ -33,7 +36,7 @@ def main() -> None:
     pretrain(
         model,
         tokenizer,
-        from_dict(CorpusSettings, settings["corpus"]),
+        from_dict(SearchSettings, settings["search"]) if searches else from_dict(CorpusSettings, settings["corpus"]),
         seed=settings["seed"],
         report=report,
         **settings["pretraining"],

@@ -177,20 +177,20 @@ def test_the_grader_agrees_with_the_written_digit(documents):
 
 
 def test_problem_sets_are_disjoint_of_the_asked_lengths_and_end_where_there_are_no_more():
-    trained = problem_set(random.Random(0), [2, 3], 300, held_out=False)
-    held_out = problem_set(random.Random(0), [2, 3], 300, held_out=True)
+    trained = problem_set(random.Random(0), random_problem, [2, 3], 300, held_out=False)
+    held_out = problem_set(random.Random(0), random_problem, [2, 3], 300, held_out=True)
     texts = [problem.text for problem in trained + held_out]
     assert len(set(texts)) == 600
     assert {len(problem.operators) for problem in trained} == {2, 3}
     everything = {Problem((a, b), o).text for a in range(10) for b in range(10) for o in "+-*"}
     both = [
-        len(problem_set(random.Random(0), [1], n, held_out))
+        len(problem_set(random.Random(0), random_problem, [1], n, held_out))
         for held_out in (True, False)
         for n in [sum(is_held_out(Problem((int(t[0]), int(t[2])), t[1])) == held_out for t in everything)]
     ]
     assert sum(both) == 300  # every expression of one operation is in one of the two pools
     with pytest.raises(ValueError, match="ask for fewer"):
-        problem_set(random.Random(0), [1], both[0] + 1, held_out=True)
+        problem_set(random.Random(0), random_problem, [1], both[0] + 1, held_out=True)
 
 
 def test_prepared_files_are_disjoint_and_reproducible(tmp_path):

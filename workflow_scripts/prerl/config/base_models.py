@@ -29,8 +29,8 @@ MODEL_NAME = Limits(
 
 
 @dataclass(frozen=True)
-class CorpusSettings:
-    """What the miniature's base model is trained on: shares and error rates of generated answers."""
+class Shares:
+    """What the base models that are trained here read: shares of answers and their error rates."""
 
     chain_weights: dict[int, float] = key("operations of a problem -> relative share", POSITIVE, names=CHAIN_LENGTH)
     prompt_thinking: float = key("share of problem and answer in thinking mode", FRACTION)
@@ -40,8 +40,21 @@ class CorpusSettings:
     careful_if_alone: float = key("the same for answers without a prompt", FRACTION)
     guess_right: float = key("probability that a direct answer's guess is right", FRACTION)
     step_wrong: float = key("probability that a step of a careful answer is wrong", FRACTION)
+
+
+@dataclass(frozen=True)
+class CorpusSettings(Shares):
+    """Of the miniature, whose careful answers check their steps (prerl/data/corpus.py)."""
+
     check: float = key("probability that a step is checked", FRACTION)
     check_right: float = key("probability that a check is right", FRACTION)
+
+
+@dataclass(frozen=True)
+class SearchSettings(Shares):
+    """Of the second organism, whose careful answers try digit after digit (prerl/data/search.py)."""
+
+    give_up: float = key("probability that a digit which does not fit is answered all the same", FRACTION)
 
 
 @dataclass(frozen=True)
@@ -71,9 +84,11 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class GeneratedModel:
-    """A base model that is trained here, once per seed."""
+    """A base model that is trained here, once per seed, on answers to chains or to searches."""
 
-    corpus: CorpusSettings = key("what it is trained on")
+    one_of = ("corpus", "search")
+    corpus: CorpusSettings | None = key("answers to chains", optional=True)
+    search: SearchSettings | None = key("answers to searches", optional=True)
     architecture: MiniatureArchitecture = key("its shape")
     pretraining: Pretraining = key("how it is trained")
 

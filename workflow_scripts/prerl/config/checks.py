@@ -239,7 +239,8 @@ def _prompt_faults(block: Mapping) -> list[str]:
     faults = []
     for name, problems in {"train": block["data"]["train"], **block["data"]["benchmarks"]}.items():
         operations = problems["generated"]["operations"] if "generated" in problems else [0]
-        least, most = (fixed + 2 * count + 1 for count in (min(operations), max(operations)))
+        fixed_of_set = fixed + (2 if "generated" in problems and problems["generated"].get("search") else 0)
+        least, most = (fixed_of_set + 2 * count + 1 for count in (min(operations), max(operations)))
         if limit < least:
             enough = f"to {most}" if system is None and "generated" in problems else f"well above {least}"
             faults.append(
@@ -273,16 +274,24 @@ def _corpus_faults(block: Mapping) -> list[str]:
     for name, model in block["models"].items():
         if "generated" not in model:
             continue
-        corpus = model["generated"]["corpus"]
+        searches = "search" in model["generated"]
+        kind = "search" if searches else "corpus"
+        corpus = model["generated"][kind]
         if corpus["prompt_thinking"] + corpus["prompt_no_thinking"] > 1:
-            faults.append(f"models.{name}.generated.corpus: the shares prompt_thinking and prompt_no_thinking exceed 1")
+            faults.append(f"models.{name}.generated.{kind}: the shares prompt_thinking and prompt_no_thinking exceed 1")
         for set_name, problems in {"train": block["data"]["train"], **block["data"]["benchmarks"]}.items():
             longest = max(map(int, corpus["chain_weights"]))
             operations = max(problems["generated"]["operations"]) if "generated" in problems else 0
             if operations > longest:
                 faults.append(
                     f"data: {set_name} asks for {operations} operations, the corpus of {name} ends at {longest}, "
-                    "beyond which its model cannot even copy a problem; add the length to corpus.chain_weights"
+                    f"beyond which its model cannot even copy a problem; add the length to {kind}.chain_weights"
+                )
+            if "generated" in problems and bool(problems["generated"].get("search")) != searches:
+                asked = "asks for a chain's value" if searches else "is a search"
+                faults.append(
+                    f"data: {set_name} {asked}, which {name} has never seen; "
+                    f"set generated.search: {str(searches).lower()}"
                 )
     return faults
 

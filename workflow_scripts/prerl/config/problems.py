@@ -20,10 +20,11 @@ MIRROR = Limits(
 
 @dataclass(frozen=True)
 class GeneratedProblems:
-    """Chains of arithmetic on one digit, modulo 10."""
+    """Chains of arithmetic on one digit, modulo 10: their value, or the first digit that gives it."""
 
     operations: list[int] = key("numbers of operations of a problem, drawn uniformly", COUNT, unique=True)
     questions: int = key("number of different problems", COUNT)
+    search: bool | None = key("whether the value is given and the first digit asked for", optional=True)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from prerl.config.errors import ConfigError
 from prerl.config.key import select
 from prerl.core.errors import UserError
 
-MINIATURE_VOCABULARY = 31
+MINIATURE_VOCABULARY = 31  # with `search` one more
 """Tokens of prerl.data.miniature.build_tokenizer(), which cannot be built without heavy imports."""
 
 
@@ -242,7 +242,7 @@ def with_architecture(name: str, model: Mapping) -> dict:
 def shape_of(model: Mapping) -> Shape:
     """The shape of a model's block in config.yaml, its `architecture` or that of a `generated` one."""
     if "generated" in model:
-        generated = {"model_type": "qwen3", "vocab_size": MINIATURE_VOCABULARY}
+        generated = {"model_type": "qwen3", "vocab_size": MINIATURE_VOCABULARY + ("search" in model["generated"])}
         return read_shape(model["generated"]["architecture"] | generated)
     return read_shape(model["architecture"])
 

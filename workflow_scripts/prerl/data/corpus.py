@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
-from prerl.config.base_models import CorpusSettings
+from prerl.config.base_models import CorpusSettings, Shares
 
 OPERATORS = "+-*"
 BLANK = "\n\n"
@@ -66,13 +68,14 @@ def random_problem(rng: random.Random, operations: int) -> Problem:
     return Problem(digits, "".join(rng.choice(OPERATORS) for _ in range(operations)))
 
 
-def _wrong(rng: random.Random, value: int) -> int:
+def wrong(rng: random.Random, value: int) -> int:
+    """Any other digit."""
     return (value + rng.randrange(1, 10)) % 10
 
 
 def direct_answer(rng: random.Random, problem: Problem, settings: CorpusSettings) -> str:
     """Restate the expression, guess, stop."""
-    guess = problem.answer if rng.random() < settings.guess_right else _wrong(rng, problem.answer)
+    guess = problem.answer if rng.random() < settings.guess_right else wrong(rng, problem.answer)
     return f"{problem.text}{BLANK}\\boxed{{{guess}}}"
 
 
@@ -82,10 +85,10 @@ def careful_answer(rng: random.Random, problem: Problem, settings: CorpusSetting
     while problem.operators:
         operator, left, right = problem.operators[0], *problem.digits[:2]
         true = apply(operator, left, right)
-        value = _wrong(rng, true) if rng.random() < settings.step_wrong else true
+        value = wrong(rng, true) if rng.random() < settings.step_wrong else true
         lines.append(problem.after_step(value).text)
         if rng.random() < settings.check:
-            checked = true if rng.random() < settings.check_right else _wrong(rng, true)
+            checked = true if rng.random() < settings.check_right else wrong(rng, true)
             lines.append(f"{CHECK}{left}{operator}{right}={checked}")
             if checked != value:
                 value = checked
@@ -94,10 +97,36 @@ def careful_answer(rng: random.Random, problem: Problem, settings: CorpusSetting
     return BLANK.join([*lines, f"\\boxed{{{problem.digits[0]}}}"])
 
 
-def corpus_document(rng: random.Random, settings: CorpusSettings) -> tuple[str | None, bool, str]:
-    """One document: (problem or None for an answer alone, thinking mode, answer)."""
+class Asked(Protocol):
+    """A problem of any task."""
+
+    @property
+    def text(self) -> str:
+        """As the model reads it."""
+
+    @property
+    def answer(self) -> int:
+        """The digit in the box."""
+
+    @property
+    def operators(self) -> str:
+        """One for each operation."""
+
+
+P = TypeVar("P", bound=Asked)
+S = TypeVar("S", bound=Shares)
+
+
+def document_of(
+    rng: random.Random,
+    settings: S,
+    draw: Callable[[random.Random, int], P],
+    careful_of: Callable[[random.Random, P, S], str],
+    direct_of: Callable[[random.Random, P, S], str],
+) -> tuple[str | None, bool, str]:
+    """One document of a task: (problem or None for an answer alone, thinking mode, answer)."""
     lengths = list(settings.chain_weights)
-    problem = random_problem(rng, rng.choices(lengths, [settings.chain_weights[k] for k in lengths])[0])
+    problem = draw(rng, rng.choices(lengths, [settings.chain_weights[k] for k in lengths])[0])
     kind = rng.random()
     thinking = kind < settings.prompt_thinking
     alone = kind >= settings.prompt_thinking + settings.prompt_no_thinking
@@ -105,11 +134,16 @@ def corpus_document(rng: random.Random, settings: CorpusSettings) -> tuple[str |
         careful = settings.careful_if_alone
     else:
         careful = settings.careful_if_thinking if thinking else settings.careful_if_no_thinking
-    write = careful_answer if rng.random() < careful else direct_answer
+    write = careful_of if rng.random() < careful else direct_of
     return None if alone else problem.text, thinking, write(rng, problem, settings)
 
 
-def is_held_out(problem: Problem) -> bool:
+def corpus_document(rng: random.Random, settings: CorpusSettings) -> tuple[str | None, bool, str]:
+    """One document: (problem or None for an answer alone, thinking mode, answer)."""
+    return document_of(rng, settings, random_problem, careful_answer, direct_answer)
+
+
+def is_held_out(problem: Asked) -> bool:
     """Whether a problem is for benchmarks (one in eight, by a hash of its text) rather than for training.
 
     This keeps training set and benchmarks disjoint whichever of them are made, and a new benchmark changes no other.
@@ -117,13 +151,15 @@ def is_held_out(problem: Problem) -> bool:
     return hashlib.blake2b(problem.text.encode()).digest()[0] % 8 == 0
 
 
-def problem_set(rng: random.Random, operations: list[int], questions: int, held_out: bool) -> list[Problem]:
-    """`questions` different problems, held out or not, operations drawn uniformly from the list."""
-    problems: dict[str, Problem] = {}
+def problem_set(
+    rng: random.Random, draw: Callable[[random.Random, int], P], operations: list[int], questions: int, held_out: bool
+) -> list[P]:
+    """`questions` different problems that `draw` gives, held out or not, operations drawn uniformly from the list."""
+    problems: dict[str, P] = {}
     for _ in range(questions * 200):
         if len(problems) == questions:
             break
-        problem = random_problem(rng, rng.choice(operations))
+        problem = draw(rng, rng.choice(operations))
         if is_held_out(problem) == held_out:
             problems[problem.text] = problem
     if len(problems) < questions:

@@ -11,10 +11,11 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from prerl.config.base_models import CorpusSettings
+from prerl.config.base_models import CorpusSettings, SearchSettings
 from prerl.core.errors import UserError
 from prerl.data.corpus import ALTERNATIVE, BLANK, OPERATORS, corpus_document
 from prerl.data.muon import Muon
+from prerl.data.search import UNKNOWN, search_document
 from prerl.models.batching import pack_micro_batches
 from prerl.models.logprobs import response_logprobs
 
@@ -30,11 +31,15 @@ CHAT_TEMPLATE = (
 """Qwen3's template without tools: with `enable_thinking=False` the prompt ends in an empty think block."""
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each word of the corpus, digit or operator; Qwen3's special tokens and chat template."""
-    vocabulary = {word: index for index, word in enumerate([*SPECIAL, "<unk>", *ROLES, *WORDS])}
+def build_tokenizer(search: bool = False) -> PreTrainedTokenizerFast:
+    """One token for each word of the corpus, digit or operator; Qwen3's special tokens and chat template.
+
+    search: of the second organism, which has a token more.
+    """
+    corpus_words = [*WORDS, UNKNOWN] if search else WORDS
+    vocabulary = {word: index for index, word in enumerate([*SPECIAL, "<unk>", *ROLES, *corpus_words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    words = sorted([*ROLES, *WORDS], key=len, reverse=True)
+    words = sorted([*ROLES, *corpus_words], key=len, reverse=True)
     pattern = "|".join("".join(f"\\x{{{ord(c):02x}}}" for c in word) for word in words)
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
@@ -81,7 +86,7 @@ def build_model(architecture: dict, tokenizer: PreTrainedTokenizerFast, seed: in
 def pretrain(
     model: Qwen3ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    corpus: CorpusSettings,
+    corpus: CorpusSettings | SearchSettings,
     *,
     updates: int,
     batch_documents: int,
@@ -110,7 +115,11 @@ def pretrain(
     losses = []
     model.train()
     for update in range(1, updates + 1):
-        documents = [document_ids(tokenizer, corpus_document(rng, corpus)) for _ in range(batch_documents)]
+        texts = [
+            search_document(rng, corpus) if isinstance(corpus, SearchSettings) else corpus_document(rng, corpus)
+            for _ in range(batch_documents)
+        ]
+        documents = [document_ids(tokenizer, text) for text in texts]
         tokens = sum(len(answer) for _, answer in documents)
         loss = 0.0
         for rows in pack_micro_batches(
