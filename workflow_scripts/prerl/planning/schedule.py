@@ -14,6 +14,7 @@ PRIORITIES = {
     "release_checkpoints": 3,
     "evaluate_ood": 2,
     "generate_samples": 2,
+    "measure_answers": 2,
     "reincarnate_policy": 1,
 }
 
