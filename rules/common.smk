@@ -116,7 +116,8 @@ OOD_LEFT_OUT = [name for name in SCALE["ood"]["tasks"] if name not in OOD_TASKS]
 # What computes in the jobs that run a model; the others run none.
 SAMPLING = ["sample_rollouts", "diagnose_base_model", "train_policy", "generate_samples"]
 ENGINES = dict.fromkeys(SAMPLING, SCALE["rollouts"]["engine"])
-ENGINES |= dict.fromkeys(["pretrain_miniature_model", "measure_gradient_alignment", "measure_answers"], "transformers")
+WITHOUT_ENGINE = ["pretrain_miniature_model", "pretrain_search_model", "measure_gradient_alignment", "measure_answers"]
+ENGINES |= dict.fromkeys(WITHOUT_ENGINE, "transformers")
 ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
 

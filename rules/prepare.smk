@@ -12,6 +12,11 @@ localrules:
 IMPORTED = ("package", "folder")  # sources of models that are neither trained here nor on the hub
 
 
+def trained_here(corpus):
+    """Regular expression of the models that are trained on such a corpus, `corpus` or `search`."""
+    return any_of(name for name, model in SCALE["models"].items() if corpus in model.get("generated", {}))
+
+
 rule pretrain_miniature_model:
     input:
         code=code("pretrain_miniature_model"),
@@ -26,7 +31,7 @@ rule pretrain_miniature_model:
     benchmark:
         f"{R}/benchmarks/pretrain_miniature_model/{{model}}_seed{{seed}}.tsv"
     wildcard_constraints:
-        model=any_of(name for name, model in SCALE["models"].items() if "generated" in model),
+        model=trained_here("corpus"),
     threads: threads_of("pretrain_miniature_model")
     resources:
         **resources_of("pretrain_miniature_model"),
@@ -35,6 +40,17 @@ rule pretrain_miniature_model:
     shell:
         "PRERL_LOG={log} OMP_NUM_THREADS={threads} python {input.code[0]} --settings {params.settings:q} --manifest {output}"
         " > {log} 2>&1"
+
+
+use rule pretrain_miniature_model as pretrain_search_model with:
+    input:
+        code=code("pretrain_search_model"),
+    log:
+        f"{R}/logs/pretrain_search_model/{{model}}_seed{{seed}}.log",
+    benchmark:
+        f"{R}/benchmarks/pretrain_search_model/{{model}}_seed{{seed}}.tsv"
+    wildcard_constraints:
+        model=trained_here("search"),
 
 
 rule prepare_miniature_data:

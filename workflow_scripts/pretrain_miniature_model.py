@@ -2,47 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
+from functools import partial
 
-import transformers
-
-from prerl.config.base_models import CorpusSettings, SearchSettings
+from prerl.config.base_models import CorpusSettings
 from prerl.config.key import from_dict
 from prerl.core.errors import run_main
-from prerl.data.miniature import build_model, build_tokenizer, pretrain, save_model
-from prerl.models.checkpoints import new_folder
+from prerl.data.corpus import corpus_document
+from prerl.data.miniature import build_tokenizer, make_base_model, read_arguments
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--settings", required=True, help='JSON {"seed", "corpus" or "search", "architecture", "pretraining"}'
-    )
-    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model folder to write")
-    arguments = parser.parse_args()
-    settings = json.loads(arguments.settings)
-    transformers.utils.logging.disable_progress_bar()
-    searches = "search" in settings
-    tokenizer = build_tokenizer(searches)
-    model = build_model(settings["architecture"], tokenizer, settings["seed"])
-    updates = settings["pretraining"]["updates"]
-
-    def report(update: int, loss: float) -> None:
-        if update % 100 == 0 or update == updates:
-            print(f"update {update} of {updates}: {loss:.4f} nats per token", flush=True)
-
-    pretrain(
-        model,
-        tokenizer,
-        from_dict(SearchSettings, settings["search"]) if searches else from_dict(CorpusSettings, settings["corpus"]),
-        seed=settings["seed"],
-        report=report,
-        **settings["pretraining"],
-    )
-    with new_folder(arguments.manifest.parent, sum(p.nbytes for p in model.parameters())) as temporary:
-        save_model(model, tokenizer, temporary)
+    settings, manifest = read_arguments(__doc__)
+    corpus = from_dict(CorpusSettings, settings["corpus"])
+    make_base_model(settings, manifest, build_tokenizer(), partial(corpus_document, settings=corpus))
 
 
 if __name__ == "__main__":

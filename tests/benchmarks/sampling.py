@@ -21,7 +21,7 @@ from transformers import GenerationConfig
 import harness
 from prerl.config.prompt import PromptSettings
 from prerl.config.rollouts import SamplingSettings
-from prerl.data.corpus import problem_set
+from prerl.data.corpus import problem_set, random_problem
 from prerl.data.miniature import build_model, build_tokenizer, save_model
 from prerl.models.prompts import encode_prompts
 from prerl.rollouts.interface import sample_seed
@@ -106,8 +106,9 @@ def main() -> None:
     tokenizer = build_tokenizer()
     model = build_model(harness.architecture(num_attention_heads=3, num_key_value_heads=3, head_dim=32), tokenizer, 0)
     model.eval()
-    problems = [problem.text for problem in problem_set(random.Random(0), [2, 3, 4], PROMPTS, held_out=False)]
-    prompts = encode_prompts(tokenizer, problems, PromptSettings(**harness.miniature()["prompt"]))
+    problems = problem_set(random.Random(0), random_problem, [2, 3, 4], PROMPTS, held_out=False)
+    texts = [problem.text for problem in problems]
+    prompts = encode_prompts(tokenizer, texts, PromptSettings(**harness.miniature()["prompt"]))
     seeds = [[sample_seed(1, "benchmark", prompt, i) for i in range(SAMPLES)] for prompt in range(PROMPTS)]
     sampler = TransformersSampler(model, [NO_EOS])
     rows = []

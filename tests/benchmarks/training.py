@@ -14,7 +14,7 @@ import harness
 from official import official_update
 from prerl.config.base_models import CorpusSettings
 from prerl.config.prompt import PromptSettings
-from prerl.data.corpus import Problem, careful_answer, direct_answer, problem_set
+from prerl.data.corpus import Problem, careful_answer, direct_answer, problem_set, random_problem
 from prerl.data.miniature import build_model, build_tokenizer
 from prerl.models.prompts import encode_prompts, prefix_token_id
 from prerl.objectives.advantages import group_advantages
@@ -52,7 +52,7 @@ def make_batch(careful: float, prompts: int, architecture: dict) -> Batch:
     settings = CorpusSettings(chain_weights=corpus.pop("chain_weights"), **corpus)
     rng = random.Random(0)
     tokenizer = build_tokenizer()
-    problems: list[Problem] = problem_set(rng, [2, 3, 4], prompts, held_out=False)
+    problems: list[Problem] = problem_set(rng, random_problem, [2, 3, 4], prompts, held_out=False)
     samples = block["rollouts"]["samples_per_prompt"]
     texts, answers = [], []
     for problem in problems:

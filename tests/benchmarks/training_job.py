@@ -16,7 +16,7 @@ from prerl.config.key import select
 from prerl.config.prompt import PromptSettings
 from prerl.config.training import UpdateSettings
 from prerl.core.files import write_parquet
-from prerl.data.corpus import problem_set
+from prerl.data.corpus import problem_set, random_problem
 from prerl.data.miniature import build_model, build_tokenizer, save_model
 from prerl.models.checkpoints import new_folder
 from prerl.models.prompts import encode_prompts, load_tokenizer
@@ -41,7 +41,7 @@ def prepare(folder: Path) -> tuple[Path, Path, list[str]]:
     model.config.eos_token_id = model.generation_config.eos_token_id = tokenizer.eos_token_id
     with new_folder(folder / "model", model.num_parameters() * 4) as temporary:
         save_model(model, tokenizer, temporary)
-    problems = problem_set(random.Random(0), [2, 3, 4], PROMPTS, held_out=False)
+    problems = problem_set(random.Random(0), random_problem, [2, 3, 4], PROMPTS, held_out=False)
     columns = {"id": [str(i) for i in range(PROMPTS)], "problem": [p.text for p in problems]}
     columns |= {"answer": [str(p.answer) for p in problems]}
     write_parquet(folder / "train.parquet", pa.table(columns))

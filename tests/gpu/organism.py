@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from common import SCRIPTS, emit, miniature, on_gpu
 from prerl.config.base_models import CorpusSettings
 from prerl.config.key import from_dict, select
 from prerl.config.training import UpdateSettings
+from prerl.data.corpus import corpus_document
 from prerl.data.miniature import build_model, build_tokenizer, pretrain, save_model
 from prerl.models.checkpoints import new_folder
 
@@ -69,7 +71,8 @@ def pretrained(folder: Path, generated: dict) -> Path:
     """The base model, pre-trained on the device; its manifest."""
     tokenizer = build_tokenizer()
     model = build_model(generated["architecture"], tokenizer, seed=1).to("cuda" if on_gpu() else "cpu")
-    pretrain(model, tokenizer, from_dict(CorpusSettings, generated["corpus"]), seed=1, **generated["pretraining"])
+    corpus = from_dict(CorpusSettings, generated["corpus"])
+    pretrain(model, tokenizer, partial(corpus_document, settings=corpus), seed=1, **generated["pretraining"])
     with new_folder(folder, sum(p.nbytes for p in model.parameters())) as temporary:
         save_model(model.cpu(), tokenizer, temporary)
     return folder / "manifest.json"

@@ -11,6 +11,7 @@ import resource
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from prerl.config.key import from_dict
 from prerl.config.scales import deep_merge, read_config, read_files
 from prerl.core.files import read_problems, read_table, write_json, write_parquet
 from prerl.core.statistics import pass_at_k
+from prerl.data.corpus import corpus_document
 from prerl.data.miniature import pretrain
 from prerl.evaluation.generation import generate_sharded
 from prerl.models.checkpoints import MANIFEST, load_model, seal
@@ -257,7 +259,7 @@ def diverging_pretraining(run: Run) -> Callable[[], object]:
     corpus = from_dict(CorpusSettings, shares | {"chain_weights": {"2": 1.0}})
     rates = {"muon_learning_rate": 1e20, "adamw_learning_rate": 1e20}
     sizes = {"updates": 4, "batch_documents": 4, "micro_batch_tokens": 512, "seed": 0}
-    return lambda: pretrain(tiny_model(), TOKENIZER, corpus, **rates, **sizes)
+    return lambda: pretrain(tiny_model(), TOKENIZER, partial(corpus_document, settings=corpus), **rates, **sizes)
 
 
 def more_tries_than_answers(run: Run) -> Callable[[], object]:

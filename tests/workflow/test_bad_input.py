@@ -55,6 +55,8 @@ TABLE = [
     ("renamed key", "plan", in_scale(training={"updates": 9}), "updates: unknown key; …now `training.total_updates`"),
     ("missing key", "plan", in_scale(training={"token_mean": {"mode": "official"}}), "token_mean.ranks: missing"),
     ("unknown job", "plan", in_scale(resources={"train": {"threads": 2}}), 'the name "train" is none of …train_policy'),
+    ("a search for a model of chains", "plan", in_scale(data={"train": {"generated": {"search": True}}}),
+     "data: train is a search, which miniature has never seen; set generated.search: false"),
     ("GPUs that a job leaves idle", "plan", in_scale(resources={"measure_answers": {"threads": 1, "gpu": 2}}),
      "resources.measure_answers.gpu: 2; it uses one GPU, give 1"),
     ("several nodes to sample", "plan", in_scale(resources={"generate_samples": {"threads": 1, "gpu": 2, "nodes": 2}}),

@@ -158,7 +158,7 @@ def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
     assert (
-        "scale: 'huge' is not one of controls, evening, map, miniature, paper, pilot, quick, smoke, smollm2"
+        "scale: 'huge' is not one of controls, evening, map, miniature, paper, pilot, quick, search, smoke, smollm2"
         in result.stdout
     )
 

@@ -1,14 +1,29 @@
 """The second organism's task and corpus: one answer alone, trials in order, what the counter and the grader say."""
 
+import json
 import random
 import re
 
+import pyarrow.parquet as pq
 import pytest
 
+from job_scripts import succeed
 from prerl.config.base_models import SearchSettings
-from prerl.data.corpus import ALTERNATIVE, BLANK, CHECK, Problem, problem_set
+from prerl.config.scales import read_config, read_files
+from prerl.config.shapes import shape_of
+from prerl.data.corpus import ALTERNATIVE, BLANK, CHECK, Problem, is_held_out, problem_set
 from prerl.data.miniature import build_tokenizer, document_ids
-from prerl.data.search import CANDIDATES, Search, careful_search, direct_search, random_search, search_document
+from prerl.data.search import (
+    CANDIDATES,
+    UNKNOWN,
+    Search,
+    careful_search,
+    direct_search,
+    random_search,
+    search_document,
+)
+from prerl.models.checkpoints import verify
+from prerl.models.prompts import load_tokenizer
 from prerl.rollouts.rewards import hendrycks_reward
 from prerl.rollouts.thoughts import ThoughtCounter
 
@@ -22,7 +37,7 @@ def settings(**changes):
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return build_tokenizer(search=True)
+    return build_tokenizer([UNKNOWN])
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +112,29 @@ def test_the_counter_and_the_tokenizer_know_the_corpus(tokenizer, documents):
         assert (counts.reflections, counts.transitions) == (bool(found), max(len(found) - 1, 0))
 
 
-def test_problem_sets_are_disjoint():
+def test_problem_sets_are_disjoint_and_the_corpus_holds_none_of_the_benchmarks(documents):
     made = [problem_set(random.Random(0), random_search, [2, 3], 300, held_out) for held_out in (False, True)]
     assert len({search.text for part in made for search in part}) == 600
+    assert all(is_held_out(search) for search in made[1])
+    restated = {answer.split(BLANK)[0] for _, _, answer in documents}
+    assert not restated & {search.text for search in made[1]} and restated & {search.text for search in made[0]}
+
+
+def test_the_planner_knows_the_vocabulary(tokenizer):
+    block = read_config(read_files() | {"scale": "search"})
+    assert shape_of(block["models"]["search"]).vocab_size == len(tokenizer)
+
+
+@pytest.mark.slow
+def test_the_scripts_make_a_model_and_its_problems(tmp_path):
+    block = read_config(read_files() | {"scale": "search"})
+    generated = block["models"]["search"]["generated"]
+    generated["pretraining"] |= {"updates": 2, "batch_documents": 4}
+    manifest, problems = tmp_path / "model/manifest.json", tmp_path / "search2.parquet"
+    succeed("pretrain_search_model", "--settings", json.dumps({"seed": 1} | generated), "--manifest", manifest)
+    settings = {"seed": 0, "set": "search2"} | block["data"]["benchmarks"]["search2"]["generated"]
+    succeed("prepare_miniature_data", "--settings", json.dumps(settings), "--problems", problems)
+    tokenizer = load_tokenizer(verify(manifest))
+    for row in pq.read_table(problems).to_pylist():
+        assert re.fullmatch(r"x([-+*]\d){2}=\d", row["problem"]) and row["answer"] in "01234"
+        assert tokenizer.unk_token_id not in tokenizer.encode(row["problem"])

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from prerl.config.base_models import CorpusSettings, SearchSettings
 from prerl.core.errors import UserError
-from prerl.data.corpus import ALTERNATIVE, BLANK, OPERATORS, corpus_document
+from prerl.data.corpus import ALTERNATIVE, BLANK, OPERATORS
 from prerl.data.muon import Muon
-from prerl.data.search import UNKNOWN, search_document
 from prerl.models.batching import pack_micro_batches
+from prerl.models.checkpoints import new_folder
 from prerl.models.logprobs import response_logprobs
 
 WORDS = [*"0123456789", *OPERATORS, "=", "}", "\\boxed{", "\n", BLANK, "Let", " me", " check ", ALTERNATIVE]
@@ -31,12 +33,12 @@ CHAT_TEMPLATE = (
 """Qwen3's template without tools: with `enable_thinking=False` the prompt ends in an empty think block."""
 
 
-def build_tokenizer(search: bool = False) -> PreTrainedTokenizerFast:
+def build_tokenizer(further: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """One token for each word of the corpus, digit or operator; Qwen3's special tokens and chat template.
 
-    search: of the second organism, which has a token more.
+    further: words that another organism's corpus has besides.
     """
-    corpus_words = [*WORDS, UNKNOWN] if search else WORDS
+    corpus_words = [*WORDS, *further]
     vocabulary = {word: index for index, word in enumerate([*SPECIAL, "<unk>", *ROLES, *corpus_words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     words = sorted([*ROLES, *corpus_words], key=len, reverse=True)
@@ -86,7 +88,7 @@ def build_model(architecture: dict, tokenizer: PreTrainedTokenizerFast, seed: in
 def pretrain(
     model: Qwen3ForCausalLM,
     tokenizer: PreTrainedTokenizerFast,
-    corpus: CorpusSettings | SearchSettings,
+    document: Callable[[random.Random], tuple[str | None, bool, str]],
     *,
     updates: int,
     batch_documents: int,
@@ -98,7 +100,8 @@ def pretrain(
 ) -> list[float]:
     """Next-token training on the answers of fresh documents; returns the mean loss (nats per token) of every update.
 
-    Muon for the matrices of the layers, AdamW for the rest, both decaying linearly to zero over the last 30 %.
+    document draws one (corpus.document_of). Muon for the matrices of the layers, AdamW for the rest, both decaying
+    linearly to zero over the last 30 %.
     `report(update, loss)` is called after each update.
     """
     rng = random.Random(seed)
@@ -115,11 +118,7 @@ def pretrain(
     losses = []
     model.train()
     for update in range(1, updates + 1):
-        texts = [
-            search_document(rng, corpus) if isinstance(corpus, SearchSettings) else corpus_document(rng, corpus)
-            for _ in range(batch_documents)
-        ]
-        documents = [document_ids(tokenizer, text) for text in texts]
+        documents = [document_ids(tokenizer, document(rng)) for _ in range(batch_documents)]
         tokens = sum(len(answer) for _, answer in documents)
         loss = 0.0
         for rows in pack_micro_batches(
@@ -149,3 +148,34 @@ def save_model(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, fold
     """An ordinary transformers folder: config, safetensors weights, tokenizer with chat template."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def read_arguments(description: str | None) -> tuple[dict, Path]:
+    """Settings and manifest of a script that makes a base model, from its command line."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument(
+        "--settings", required=True, type=json.loads, help='JSON {"seed", "corpus" or "search", "architecture", …}'
+    )
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest.json of the model folder to write")
+    arguments = parser.parse_args()
+    return arguments.settings, arguments.manifest
+
+
+def make_base_model(
+    settings: dict,
+    manifest: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    document: Callable[[random.Random], tuple[str | None, bool, str]],
+) -> None:
+    """Train a base model on documents and write its folder. settings: {seed, architecture, pretraining}."""
+    transformers.utils.logging.disable_progress_bar()
+    model = build_model(settings["architecture"], tokenizer, settings["seed"])
+    updates = settings["pretraining"]["updates"]
+
+    def report(update: int, loss: float) -> None:
+        if update % 100 == 0 or update == updates:
+            print(f"update {update} of {updates}: {loss:.4f} nats per token", flush=True)
+
+    pretrain(model, tokenizer, document, seed=settings["seed"], report=report, **settings["pretraining"])
+    with new_folder(manifest.parent, sum(p.nbytes for p in model.parameters())) as temporary:
+        save_model(model, tokenizer, temporary)

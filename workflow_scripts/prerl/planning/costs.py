@@ -322,6 +322,7 @@ _FORMULAS: dict[str, Callable[[_Job], JobCost]] = {
     "diagnose_base_model": _diagnose_base_model,
     "measure_gradient_alignment": _measure_gradient_alignment,
     "pretrain_miniature_model": _pretrain_miniature_model,
+    "pretrain_search_model": _pretrain_miniature_model,
     "download_model": _download_model,
     "import_model": _download_model,
     "reincarnate_policy": _reincarnate_policy,

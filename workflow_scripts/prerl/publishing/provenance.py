@@ -11,7 +11,7 @@ from prerl.core.constants import BASE
 from prerl.core.hashes import hash_of
 from prerl.core.provenance import record_name
 
-MODELS = ("pretrain_miniature_model", "download_model", "import_model")
+MODELS = ("pretrain_miniature_model", "pretrain_search_model", "download_model", "import_model")
 PROBLEMS = ("prepare_miniature_data", "prepare_data", "prepare_own_data")
 """Rules that make the base models and the problem sets."""
 ANSWERS = ("generate_samples", "grade_samples", "count_thoughts")
