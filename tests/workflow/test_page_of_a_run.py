@@ -52,7 +52,7 @@ def test_the_answers_of_the_page_are_those_of_the_run(results):
                 update = int(answer["policy"].removeprefix("grpo@").split("/")[0])
                 key = ("chain4", page["id"], update, answer["sample"])
                 row = samples.loc[key]
-                shown = re.sub(r"⟨<\|\w+\|>⟩", "", "".join(answer["tokens"]))  # the named special tokens
+                shown = re.sub(r"⟨<[^⟩]+>⟩", "", "".join(answer["tokens"]))  # the named special tokens
                 assert shown == tokenizer.decode(row["token_ids"], skip_special_tokens=True)
                 assert answer["logprobs"]["yx"] == [round(100 * float(value)) for value in row["logprobs"]]
                 assert answer["logprobs"]["y"] == [round(100 * float(value)) for value in alone.loc[key, "logp_y"]]
