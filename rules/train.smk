@@ -17,7 +17,9 @@ def train_settings(wildcards):
     """This method's last phase and the common settings: another method's phases change nothing here."""
     method = METHODS[wildcards.method]
     phase = method.phases[-1]
-    objective = {key: value for key, value in asdict(phase.settings).items() if key != "start"}  # reincarnate_policy's
+    objective = asdict(phase.settings)
+    del objective["start"]  # reincarnate_policy's
+    own_mean = objective.pop("token_mean")
     critic = {"critic": SCALE["critic"]} if phase.settings.estimator == "gae" else {}
     return settings(
         seed=int(wildcards.seed),
@@ -28,7 +30,7 @@ def train_settings(wildcards):
         engine=engine(),
         sampling=sampling(SCALE["rollouts"]["max_new_tokens"]),
         samples_per_prompt=SCALE["rollouts"]["samples_per_prompt"],
-        training=select(UpdateSettings, SCALE["training"]),
+        training=select(UpdateSettings, SCALE["training"]) | ({"token_mean": own_mean} if own_mean else {}),
         validation={
             "updates": scheduled_updates(SCALE["validation"]["schedule"], method),
             "samples_per_question": SCALE["validation"]["samples_per_question"],

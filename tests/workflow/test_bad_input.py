@@ -50,6 +50,9 @@ TABLE = [
     ("misspelt key", "plan", in_scale(trainig={}), "scales.miniature.trainig: unknown key; …did you mean 'training'?"),
     ("key of another program", "plan", in_scale(training={"lr": 1.0}), "scales.miniature.training.lr: unknown key"),
     ("unknown key of a benchmark", "plan", benchmarks(chain3={"k": 3}), "data.benchmarks.chain3.k: unknown key"),
+    ("key of another mode in a phase", "plan", in_scale(methods={"grpo": {"phases": [
+        {"space": "posttrain", "samples": "all", "updates": "rest", "token_mean": {"mode": "global", "ranks": 2}}]}}),
+     "methods.grpo.phases.0.token_mean.ranks: belongs to `mode: official`; remove it"),
     ("key of another mode", "plan", in_scale(training={"token_mean": {"ranks": 2}}),
      "training.token_mean.ranks: belongs to `mode: official`; remove it"),
     ("renamed key", "plan", in_scale(training={"updates": 9}), "updates: unknown key; …now `training.total_updates`"),

@@ -157,10 +157,8 @@ def test_each_target_has_its_name(checkout, target):
 def test_an_unknown_scale_is_refused(checkout):
     result = snakemake(checkout, "-n", "--config", "scale=huge")
     assert result.returncode == 1
-    assert (
-        "scale: 'huge' is not one of controls, evening, map, miniature, paper, pilot, quick, search, smoke, smollm2"
-        in result.stdout
-    )
+    known = "controls, evening, long, map, miniature, paper, pilot, quick, search, smoke, smollm2"
+    assert f"scale: 'huge' is not one of {known}" in result.stdout
 
 
 def test_a_mirror_that_does_not_exist_is_refused(checkout, tmp_path):
@@ -179,9 +177,9 @@ def test_a_scale_without_baselines_says_so(checkout):
 
 
 def test_the_plan_of_the_controls(checkout):
-    """11 runs of the miniature without PreRL, PSR-RL and PSR-PreRL, 17 of controls; a method is trained once."""
+    """11 runs of the miniature without PreRL, PSR-RL and PSR-PreRL, 20 of controls; a method is trained once."""
     jobs = planned_jobs(checkout, "controls", "--config", "scale=controls")
-    assert jobs["train_policy"] == 8 * (8 + 17) and jobs["pretrain_miniature_model"] == 8
+    assert jobs["train_policy"] == 8 * (8 + 20) and jobs["pretrain_miniature_model"] == 8
     assert {target: jobs[target] for target in ("table_controls", "figure_controls", "aggregate_controls")} == {
         "table_controls": 1, "figure_controls": 1, "aggregate_controls": 1
     }  # fmt: skip

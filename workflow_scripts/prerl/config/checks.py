@@ -42,9 +42,7 @@ def check_scale(block: Mapping) -> None:
         + _length_faults(block)
         + _prompt_faults(block)
     )
-    faults += _token_mean_faults(block["training"]["token_mean"]) + _model_faults(
-        block["models"], block["rollouts"]["engine"]
-    )
+    faults += _token_mean_faults(block) + _model_faults(block["models"], block["rollouts"]["engine"])
     faults += _corpus_faults(block) + _schedule_faults(block) + _harness_faults(block) + _gpu_faults(block)
     faults += _seed_faults(block) + function_faults(block)
     if faults:
@@ -89,14 +87,20 @@ def _control_faults(block: Mapping) -> list[str]:
     ]
 
 
-def _token_mean_faults(token_mean: Mapping) -> list[str]:
-    """Keys of the official packing: present without it, or missing with it."""
+def _token_mean_faults(block: Mapping) -> list[str]:
+    """Keys of the official packing, of the scale or a phase: present without it, or missing with it."""
+    means = {"training": block["training"]["token_mean"]}
+    for name, method in block["methods"].items():
+        for index, phase in enumerate(method["phases"]):
+            if "token_mean" in phase:
+                means[f"methods.{name}.phases.{index}"] = phase["token_mean"]
     faults = []
-    for key in ("max_tokens_per_micro_batch", "ranks"):
-        if token_mean["mode"] == "official" and key not in token_mean:
-            faults.append(f"training.token_mean.{key}: missing; `mode: official` packs by it, give it a value")
-        if token_mean["mode"] == "global" and key in token_mean:
-            faults.append(f"training.token_mean.{key}: belongs to `mode: official`; remove it, or set that mode")
+    for where, token_mean in means.items():
+        for key in ("max_tokens_per_micro_batch", "ranks"):
+            if token_mean["mode"] == "official" and key not in token_mean:
+                faults.append(f"{where}.token_mean.{key}: missing; `mode: official` packs by it, give it a value")
+            if token_mean["mode"] == "global" and key in token_mean:
+                faults.append(f"{where}.token_mean.{key}: belongs to `mode: official`; remove it, or set that mode")
     return faults
 
 

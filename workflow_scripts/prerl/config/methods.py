@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from prerl.config.errors import ConfigError, nearest
+from prerl.config.key import from_dict
+from prerl.config.training import TokenMean
 from prerl.core.constants import BASE
 
 
@@ -20,7 +22,7 @@ from prerl.core.constants import BASE
 class PhaseSettings:
     """What one phase optimises. optimizer: Adam moments at its start, `keep` (those of the phase before) or `fresh`.
 
-    Settings that the phase's estimator does not use have their default.
+    Settings that the phase's estimator does not use have their default. token_mean: None for that of the scale.
     """
 
     space: str
@@ -35,6 +37,7 @@ class PhaseSettings:
     positive_advantage_weight: float = 1.0
     gamma: float = 1.0
     lam: float = 1.0
+    token_mean: TokenMean | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,7 @@ def _phases(key: str, written: Sequence[Mapping], block: Mapping) -> tuple[Phase
             optimizer=phase.get("optimizer", "keep") if index else "fresh",
             rewards=phase.get("rewards", "graded"),
             start=phase.get("start", "trained"),
+            token_mean=from_dict(TokenMean, phase["token_mean"]) if "token_mean" in phase else None,
             **_estimator(where, phase, block["objective"]),
         )
         phases.append(Phase(settings, first_update, last_update))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from prerl.config.key import COUNT, NAME, NOT_NEGATIVE, TEXT, Limits, key
+from prerl.config.training import TokenMean
 
 LINESTYLE = Limits(
     pattern=r"^(-|--|-\.|:|[1-9]\d*(,[1-9]\d*)+)$", remedy="give -, --, -., : or dashes such as '3,1,1,1' (on, off, …)"
@@ -27,6 +28,7 @@ class PhaseEntry:
     coefficient: float | None = key("of the loss, in place of objective.{space}.coefficient", optional=True)
     advantage_std: bool | None = key("estimator grpo, in place of objective.{space}.advantage_std", optional=True)
     eos_in_mask: bool | None = key("in place of training.eos_in_mask", optional=True)
+    token_mean: TokenMean | None = key("in place of training.token_mean", optional=True)
     optimizer: Literal["keep", "fresh"] | None = key(
         "after the first phase: keep the Adam moments of the phase before, or start without; default keep",
         optional=True,
