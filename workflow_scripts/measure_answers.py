@@ -31,7 +31,8 @@ def logprobs_alone(manifest: Path, responses: list[list[int]], settings: dict) -
     prefix_id = prefix_token_id(load_tokenizer(folder), from_dict(PromptSettings, settings["prompt"]))
     model = load_model(folder)
     if model.device.type == "cuda":
-        pack_rows(model)  # for its attention: the default in float32 makes a matrix of all pairs of tokens
+        model.to(torch.bfloat16)  # as the engine's log P(y|x), beside which these stand
+        pack_rows(model)
     found: list[list[float]] = [[] for _ in responses]
     for rows in pack_micro_batches([len(response) for response in responses], settings["tokens"]):
         chosen = [responses[row] for row in rows]

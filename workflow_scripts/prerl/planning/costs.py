@@ -88,7 +88,10 @@ class _Job:
     @property
     def start_s(self) -> float:
         """Until a model is ready: libraries and engine, and on a GPU 8 seconds for each GB of bfloat16 weights (D)."""
-        return self.machine.start_s + (16e-9 * self.shape.parameters if self.gpus else 0)
+        if not self.gpus:
+            return self.machine.start_s
+        engine_s = 0 if self.rule in ("measure_gradient_alignment", "measure_answers") else self.machine.engine_s
+        return self.machine.start_s + engine_s + 16e-9 * self.shape.parameters
 
     def answers(self, kind: str, longest: int) -> Answers:
         """See planning.answers."""
@@ -232,12 +235,12 @@ def _generate_samples(job: _Job) -> JobCost:
 
 
 def _measure_answers(job: _Job) -> JobCost:
-    """A forward pass in float32 over the answers that the page shows, without their prompts."""
+    """A forward pass over the answers that the page shows, without their prompts."""
     evaluation, shown = job.block["evaluation"], job.block["page"]["answers_per_question"]
     answer = job.answers("evaluation", evaluation["max_new_tokens"])
     rows = job.evaluated * min(1.0, shown / evaluation["samples_per_question"])
     flops = job.shape.forward_flops(rows * (1 + answer.mean), 2 * answer.position, rows * answer.mean)
-    return job.cost(job.start_s + flops / job.machine.float32)
+    return job.cost(job.start_s + flops / job.machine.training)
 
 
 def _evaluate_ood(job: _Job) -> JobCost:

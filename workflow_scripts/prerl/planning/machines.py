@@ -16,8 +16,9 @@ class Machine:
     """Speed of what a job computes on: FLOPs a second in training and in sampling, with utilisation, of one device.
 
     bandwidth: bytes a second that decoding reads, infinite where the FLOPs cover it. Beside that step_s: one decoding
-    step; token_s: a sampled token. row_s: one pass over a single row. update_s: an update's fixed part,
-    beside sync_s for each parameter (the sampler's weights, its sleep and waking).
+    step; token_s: a sampled token. start_s: libraries; engine_s: the sampler's start. row_s: one pass over a single
+    row. update_s: an update's fixed part, beside sync_s for each parameter (the sampler's weights, its sleep and
+    waking).
     """
 
     training: float
@@ -25,6 +26,7 @@ class Machine:
     float32: float
     bandwidth: float
     start_s: float
+    engine_s: float
     step_s: float
     token_s: float
     row_s: float
@@ -38,6 +40,7 @@ CPU = Machine(
     float32=4.5e10,
     bandwidth=math.inf,
     start_s=5,
+    engine_s=0,
     step_s=1.6e-3,
     token_s=0,
     row_s=6e-3,
@@ -67,7 +70,8 @@ def gpu_machine(tflops: float, bandwidth_tb_s: float, engine: str) -> Machine:
         sampling=SAMPLING_UTILISATION * peak,
         float32=FLOAT32_SHARE * training,
         bandwidth=BANDWIDTH_UTILISATION * bandwidth_tb_s * 1e12,
-        start_s=60,
+        start_s=20,
+        engine_s=40,
         step_s=STEP_S[engine],
         token_s=TOKEN_S,
         row_s=0.5,
