@@ -13,7 +13,7 @@ sys.path.insert(0, f"{workflow.basedir}/workflow_scripts")
 from prerl.config.checks import check_mirror, questions_of, source_of
 from prerl.config.errors import ConfigError
 from prerl.config.functions import BOXED, SEAL
-from prerl.config.hardware import gpus_of
+from prerl.config.hardware import MEASURING, gpus_of
 from prerl.config.methods import resolve_methods, scheduled_updates, warmup_values
 from prerl.config.key import select
 from prerl.config.rollouts import SamplingSettings
@@ -116,8 +116,7 @@ OOD_LEFT_OUT = [name for name in SCALE["ood"]["tasks"] if name not in OOD_TASKS]
 # What computes in the jobs that run a model; the others run none.
 SAMPLING = ["sample_rollouts", "diagnose_base_model", "train_policy", "generate_samples"]
 ENGINES = dict.fromkeys(SAMPLING, SCALE["rollouts"]["engine"])
-WITHOUT_ENGINE = ["pretrain_miniature_model", "pretrain_search_model", "measure_gradient_alignment", "measure_answers"]
-ENGINES |= dict.fromkeys(WITHOUT_ENGINE, "transformers")
+ENGINES |= dict.fromkeys(["pretrain_miniature_model", "pretrain_search_model", *MEASURING], "transformers")
 ENGINES["evaluate_ood"] = "vllm"  # in lm-evaluation-harness
 
 

@@ -1,4 +1,5 @@
-# Needs: figures, tables, answers and their policies.  Makes: log P(y) of the answers shown, the page (index.html, page/, paper_vs_ours.md) and Snakemake's report.html.
+# Needs: figures, tables, answers and their policies.  Makes: log P(y) of the answers shown, the page (index.html, page/,
+# paper_vs_ours.md) and Snakemake's report.html.
 from types import SimpleNamespace
 
 from prerl.publishing.labels import label

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prerl.config.errors import ConfigError, nearest
 from prerl.config.functions import function_faults
+from prerl.config.hardware import MEASURING
 from prerl.config.problems import TrainingProblems
 from prerl.config.shapes import FAMILIES, unsupported
 
@@ -143,7 +144,7 @@ def _gpu_faults(block: Mapping) -> list[str]:
             faults.append(
                 f"hardware.gpu: missing, but resources.{rule} asks for {gpu}; give its name, memory_gib and tflops"
             )
-        if gpu > 1 and rule in ("measure_gradient_alignment", "measure_answers"):
+        if gpu > 1 and rule in MEASURING:
             faults.append(f"resources.{rule}.gpu: {gpu}; it uses one GPU, give 1")
         if nodes > 1 and rule != "train_policy":
             faults.append(f"resources.{rule}.nodes: {nodes}; only train_policy runs on several nodes, remove the key")

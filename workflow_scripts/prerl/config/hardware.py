@@ -23,6 +23,8 @@ RULES = (
     "aggregate_ood",
 )
 """Rules whose resources a scale may set; the others use the profile's defaults."""
+MEASURING = ("measure_gradient_alignment", "measure_answers")
+"""Those that run a model without a sampling engine, on one GPU at most."""
 
 
 @dataclass(frozen=True)

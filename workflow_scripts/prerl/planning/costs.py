@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from prerl.config.checks import questions_of
-from prerl.config.hardware import gpus_of
+from prerl.config.hardware import MEASURING, gpus_of
 from prerl.config.methods import Method, scheduled_updates
 from prerl.config.shapes import Shape, shape_of
 from prerl.core.constants import BASE, GIB, LONGEST_SHARING, SHARD_ROWS
@@ -90,7 +90,7 @@ class _Job:
         """Until a model is ready: libraries and engine, and on a GPU 8 seconds for each GB of bfloat16 weights (D)."""
         if not self.gpus:
             return self.machine.start_s
-        engine_s = 0 if self.rule in ("measure_gradient_alignment", "measure_answers") else self.machine.engine_s
+        engine_s = 0 if self.rule in MEASURING else self.machine.engine_s
         return self.machine.start_s + engine_s + 16e-9 * self.shape.parameters
 
     def answers(self, kind: str, longest: int) -> Answers:
