@@ -15,6 +15,7 @@ from prerl.evaluation.gradient_alignment import (
     measure_alignment,
     other_questions,
     parameter_groups,
+    products,
     shuffled_words,
     token_agreement,
 )
@@ -90,6 +91,11 @@ def test_every_comparison_and_group_against_naive_autograd(model, rollouts, cont
             assert row["inner_mean"] == pytest.approx(row["inner_sum"] / len(y) / len(response), rel=1e-12)
             assert row["cosine"] == pytest.approx(inner / norms, abs=1e-5)
             assert (row["norm_y"], row["norm"]) == pytest.approx((a.norm().item(), b.norm().item()), rel=1e-5)
+
+
+def test_inner_product_of_more_than_fits_in_the_cache():
+    numbers = torch.arange(70_000.0).reshape(2, 35_000)  # whole numbers below 2**24: each product with 3 is exact
+    assert products({"weight": numbers}, {"weight": torch.full((2, 35_000), 3.0)}) == {"weight": 3 * 69_999 * 35_000}
 
 
 def test_shuffled_y_has_the_same_tokens_on_both_sides(model, contexts):
