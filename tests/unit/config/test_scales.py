@@ -172,6 +172,19 @@ def test_null_leaves_out_what_is_inherited():
     assert set(read_config(config)["models"]) == {"qwen3-0.6b"}
 
 
+def test_a_configfile_leaves_out_a_control_with_its_methods():
+    """What the scale alone has, not its parent: a method, where it is evaluated besides, a control."""
+    config = copy.deepcopy(CONFIG) | {"scale": "controls"}
+    changed = config["scales"]["controls"]
+    changed["methods"] |= {"nsr_prerl_weak": None, "dsrl_weak": None}
+    changed["evaluation"]["extra_updates"]["nsr_prerl_weak"] = None
+    changed["controls"]["weak"] = None
+    left, whole = read_config(config), block_of("controls")
+    assert set(whole["methods"]) - set(left["methods"]) == {"nsr_prerl_weak", "dsrl_weak"}
+    assert set(whole["controls"]) - set(left["controls"]) == {"weak"}
+    assert "nsr_prerl_weak" not in left["evaluation"]["extra_updates"]
+
+
 def test_a_scale_may_have_its_own_phases():
     own = {"prerl": {"phases": [{"space": "pretrain", "samples": "all", "updates": 40}]}}
     assert resolve_methods(block_of("miniature", in_scale(methods=own)))["prerl"].last_update == 40

@@ -59,7 +59,7 @@ def inherited_scales(scales: Mapping, common: Mapping) -> dict[str, dict]:
         merged = deep_merge(parent, changes)
         if isinstance(changes.get("methods"), Mapping):  # null leaves out the method, not the parent's change of it
             merged["methods"] = deep_merge(parent.get("methods", {}), changes["methods"], keep_nulls=True)
-        for path in ("models", "data.benchmarks", "ood.tasks", "data.train"):
+        for path in ("models", "controls", "evaluation.extra_updates", "data.benchmarks", "ood.tasks", "data.train"):
             merged = _without_null_blocks(merged, path)
         for path in [f"data.benchmarks.{name}" for name in merged.get("data", {}).get("benchmarks", {})]:
             merged = _without_null_blocks(merged, path)
@@ -127,6 +127,7 @@ def read_config(config: Mapping, root: Path = ROOT) -> dict:
         raise ConfigError(f"external: {external} is not there (in {Path.cwd()}); correct the path")
     block = dict(config["scales"][scale])
     block["methods"] = deep_merge(config["methods"], block.get("methods", {}))
+    block = _without_null_blocks(block, "methods")  # a --configfile's, of a method that the scale alone has
     block["models"] = {name: with_architecture(name, model) for name, model in block["models"].items()}
     check_scale(block)
     resolve_methods(block)
