@@ -31,7 +31,7 @@ def draw(block: SubFigure, curves: pd.DataFrame, settings: dict) -> None:
             plotting.band(axes, accuracy, style(settings, method), label(settings, method), settings["confidence"], x)
         axes.set_xlabel(title)
         axes.set_ylim(bottom=0)
-        axes.set_label(f"Validation accuracy (%) by {title.lower()}")
+        axes.set_label(f"Validation accuracy (%). {title}")
     plotting.marker_line(panels[0, 0], "DSRL's switch", x=settings["switch_update"])
     for axes in panels[:, 0]:
         axes.set_ylabel("Validation\naccuracy (%)")

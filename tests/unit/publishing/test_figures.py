@@ -236,3 +236,30 @@ def test_what_lies_beyond_a_histogram_counts_in_its_end_bins():
     plotting.outline(axes, data, [0.0, 1.0, 2.0], [1.0] * 5, line("#000000", "-", "o"), "all")
     (series,) = panel_of(axes, "m")["series"]
     assert (series["x"], series["y"]) == ([0, 1, 2], [3, 2])
+
+
+def test_a_panel_has_the_ticks_and_the_axis_name_of_its_column():
+    from matplotlib.figure import Figure
+
+    from prerl.publishing.labels import line
+    from prerl.publishing.noted import note, panel_of
+
+    top, bottom = Figure().subplots(2, sharex=True)  # the top one's tick labels are hidden
+    bottom.set_xticks([0, 1], ["Base", "GRPO\n@60"])
+    bottom.set_xlabel("Policy")
+    for axes in (top, bottom):
+        note(axes, "points", "Base", line("#000000", "-", "o"), [0], [0.5], low=[0.4], high=[0.6])
+        panel = panel_of(axes, "m")
+        assert (panel["x"], panel["ticks"]) == ("Policy", {"at": [0, 1], "labels": ["Base", "GRPO @60"]})
+
+
+def test_named_dots_give_the_ticks_of_y():
+    from matplotlib.figure import Figure
+
+    from prerl.publishing.labels import line
+    from prerl.publishing.noted import note, panel_of
+
+    axes = Figure().subplots()
+    for place, name in enumerate(("own x", "empty x")):
+        note(axes, "dots", name, line("#000000", "-", "o"), [0.5], [-place], low=[0.4], high=[0.6])
+    assert panel_of(axes, "m")["ticks_y"] == {"at": [0, -1], "labels": ["own x", "empty x"]}

@@ -29,22 +29,28 @@ def _one_line(text: str) -> str:
 
 
 def panel_of(axes: Axes, model: str) -> dict:
-    """Model, title (or label, where only a grid's top row has titles), axes' names, ticks and series of a panel."""
+    """Model, title (or label, where only a grid's top row has titles), axes' names, ticks and series of a panel.
+
+    What a grid draws once for a column, its axis' name and ticks, belongs to each of its panels.
+    """
 
     def ticks(axis: Axis) -> dict | None:
         if not isinstance(axis.get_major_formatter(), FuncFormatter):
             return None  # numbers; else words
-        labels = [_one_line(text.get_text()) for text in axis.get_ticklabels()]
-        return {"at": numbers(axis.get_ticklocs()), "labels": labels}
+        labels = axis.get_major_formatter().format_ticks(axis.get_ticklocs())
+        return {"at": numbers(axis.get_ticklocs()), "labels": [_one_line(label) for label in labels]}
 
+    column = [axes, *axes.get_shared_x_axes().get_siblings(axes)]
+    dots = [series for series in _NOTES[axes] if series["kind"] == "dots"]
+    names = {"at": [y for series in dots for y in series["y"]], "labels": [series["name"] for series in dots]}
     return {
         "model": model,
         "title": _one_line(str(axes.get_label()) or axes.get_title(loc="left")),
-        "x": axes.get_xlabel(),
+        "x": next((name for name in (one.get_xlabel() for one in column) if name), ""),
         "y": axes.get_ylabel(),
         "log_x": axes.get_xscale() == "log",
         "ticks": ticks(axes.xaxis),
-        "ticks_y": ticks(axes.yaxis),
+        "ticks_y": names if dots else ticks(axes.yaxis),
         "series": _NOTES[axes],
     }
 

@@ -45,13 +45,15 @@ def _inline(markdown: str) -> Markup:
 
 
 def _caption(target: str, study: str) -> Markup:
-    """The caption that the report shows too, as HTML; nothing for a target without one."""
+    """The caption that the report shows too, as HTML, with n and the command folded; nothing for a target without one."""
     file = CAPTIONS / f"{target}.rst"
     if not file.is_file():
         return Markup("")
     template = Environment(undefined=StrictUndefined).from_string(file.read_text(encoding="utf-8"))
     text = template.render(snakemake=SimpleNamespace(params=SimpleNamespace(study=study)))
-    return Markup(publish_parts(text, writer="html5", settings_overrides=RST)["body"])
+    what, mark, how = text.partition("\n\nn: ")
+    shown, folded = (publish_parts(part, writer="html5", settings_overrides=RST)["body"] for part in (what, mark + how))
+    return Markup(f"{shown}<details><summary>n, and how to redo it</summary>{folded}</details>")
 
 
 def _title(target: str) -> str:

@@ -85,7 +85,7 @@ window.prerl = (() => {
 
   function dots(s) {
     const error = (key, sign) => s.x.map((x, i) => (s[key][i] === null ? 0 : sign * (s[key][i] - x)));
-    return [{ name: plain(s.name), x: s.x, y: s.y, mode: "markers+text", text: plain(s.name), textposition: "top center",
+    return [{ name: plain(s.name), x: s.x, y: s.y, mode: "markers",
       showlegend: false, marker: { color: color(s.color), symbol: s.symbol, size: 9 }, customdata: s.x.map((_, i) => bounds(s, i)),
       error_x: { symmetric: false, array: error("high", 1), arrayminus: error("low", -1), color: color(s.color) },
       hovertemplate: "%{x}%{customdata}<extra>" + plain(s.name) + "</extra>" }];
@@ -108,17 +108,27 @@ window.prerl = (() => {
     const [at, axis] = s.x.length ? [s.x[0], "x"] : [s.y[0], "y"];
     const end = axis === "x" ? { x0: at, x1: at, yref: "paper", y0: 0, y1: 1 } : { y0: at, y1: at, xref: "paper", x0: 0, x1: 1 };
     return { type: "line", ...end, line: { color: ink("--soft"), dash: "dot", width: 1 },
-      label: { text: plain(s.name), font: { size: 10 }, textposition: "start", textangle: 0 } };
+      label: { text: plain(s.name), font: { size: 10 }, textangle: 0,
+        ...(axis === "x" ? { textposition: "start" } : { textposition: "end", xanchor: "right", yanchor: "bottom" }) } };
   }
 
   const KINDS = { line, points, dots, steps, cells };
 
+  // Ticks at 1, 2 and 5 of each power of ten, at the power alone over more than two and a half.
+  function logarithmic(values) {
+    const known = values.filter((value) => value > 0);
+    if (Math.log10(Math.max(...known) / Math.min(...known)) > 2.5) return { dtick: 1 };
+    return { tickvals: [-3, -2, -1, 0, 1, 2, 3, 4].flatMap((power) => [1, 2, 5].map((digit) => Number(`${digit}e${power}`))) };
+  }
+
   function layout(panel) {
+    const ofX = (panel.series ?? []).flatMap((s) => s.x);
     const axis = { gridcolor: ink("--line"), zerolinecolor: ink("--line"), automargin: true };
     return { font: { color: ink("--ink"), family: "system-ui, sans-serif", size: 12 }, paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 12, t: 30, b: 40 }, hovermode: "closest", height: panel.height || 300,
       legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
       xaxis: { ...axis, title: { text: plain(panel.x || "") }, type: panel.log_x ? "log" : "linear",
+        ...(panel.log_x ? logarithmic(ofX) : {}),
         ...(panel.ticks ? { tickvals: panel.ticks.at, ticktext: panel.ticks.labels.map(plain) } : {}) },
       yaxis: { ...axis, title: { text: plain(panel.y || "") },
         ...(panel.ticks_y ? { tickvals: panel.ticks_y.at, ticktext: panel.ticks_y.labels.map(plain) } : {}) } };
@@ -151,7 +161,7 @@ window.prerl = (() => {
           array: s.x.map((x, i) => (s.high[i] === null ? 0 : s.high[i] - x)),
           arrayminus: s.x.map((x, i) => (s.low[i] === null ? 0 : x - s.low[i])) } } : {}),
         hovertemplate: "%{y}: %{x}%{customdata}<extra>" + plain(s.name) + "</extra>" }));
-      const base = layout({ x: of.title, log_x: of.log_x });
+      const base = layout({ x: of.title, log_x: of.log_x, series: of.series });
       return [traces, { ...base, height: 120 + 34 * of.names.length,
         margin: { l: 120, r: 12, t: 30, b: 40 },
         yaxis: { ...base.yaxis, title: {}, type: "category", categoryarray: of.names, categoryorder: "array" },

@@ -37,7 +37,7 @@
   }
 
   function number(value) {
-    return value === null || value === undefined ? "" : String(value);
+    return value === null || value === undefined ? "" : String(Number(value.toPrecision(4)));
   }
 
   function values() {
@@ -50,7 +50,7 @@
     for (const s of panel.series) {
       const index = s.x.findLastIndex((x) => x <= now);
       if (index < 0) continue;
-      const interval = s.low[index] === null ? "" : `${s.low[index]} to ${s.high[index]}`;
+      const interval = s.low[index] === null ? "" : `${number(s.low[index])} to ${number(s.high[index])}`;
       const ofSeeds = names.map((name) => number(s.seeds[name]?.[index]));
       body.append(row([s.name, String(s.x[index]), number(s.y[index]), interval, ...ofSeeds], "td"));
     }
