@@ -37,8 +37,9 @@ def panel_of(axes: Axes, model: str) -> dict:
     def ticks(axis: Axis) -> dict | None:
         if not isinstance(axis.get_major_formatter(), FuncFormatter):
             return None  # numbers; else words
-        labels = axis.get_major_formatter().format_ticks(axis.get_ticklocs())
-        return {"at": numbers(axis.get_ticklocs()), "labels": [_one_line(label) for label in labels]}
+        at = axis.get_ticklocs().tolist()
+        labels = axis.get_major_formatter().format_ticks(at)
+        return {"at": numbers(at), "labels": [_one_line(label) for label in labels]}
 
     column = [axes, *axes.get_shared_x_axes().get_siblings(axes)]
     dots = [series for series in _NOTES[axes] if series["kind"] == "dots"]

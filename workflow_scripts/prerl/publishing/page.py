@@ -45,7 +45,7 @@ def _inline(markdown: str) -> Markup:
 
 
 def _caption(target: str, study: str) -> Markup:
-    """The caption that the report shows too, as HTML, with n and the command folded; nothing for a target without one."""
+    """The report's caption as HTML, n and the command folded; nothing for a target without one."""
     file = CAPTIONS / f"{target}.rst"
     if not file.is_file():
         return Markup("")
