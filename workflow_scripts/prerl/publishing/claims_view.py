@@ -81,7 +81,7 @@ def seeds_to_settle(mean: float, low: float, high: float, null: float, seeds: in
 
 
 def what_settles(row: Mapping[str, str], contract: Contract | None, reason: str, confidence: float) -> str:
-    """What it would take to settle a claim, in words. row: of table_claims.csv."""
+    """What would settle a claim with 80 % power if effect and spread are as seen. row: of table_claims.csv."""
     if row["verdict"] == "not tested":
         return f"Not tested here: {reason}" if reason else "Not tested here"
     if row["verdict"] == NO_VERDICT:
@@ -98,7 +98,7 @@ def what_settles(row: Mapping[str, str], contract: Contract | None, reason: str,
         mean, low, high, null = (math.log(value) for value in (mean, low, high, null))
     needed = seeds_to_settle(mean, low, high, null, int(row["seeds"]), confidence)
     number = f"More than {MOST_SEEDS:,}" if needed is None else f"About {needed:,}"
-    return f"{number} seeds, if effect and spread are as seen (80 % power)"
+    return f"{number} seeds"
 
 
 def reasons(markdown: str) -> dict[str, str]:
@@ -205,7 +205,7 @@ def forest(claims: Sequence[Entry]) -> list[dict]:
 
 def for_a_terminal(claims: Sequence[Entry], heading: str, sentences: Sequence[str]) -> str:
     """The claims as Markdown that also reads well as it is: columns of equal width."""
-    header = ["", "claim", "paper; grade", "ours [interval]", "seeds", "n", "verdict", "to settle it"]
+    header = ["", "claim", "paper; grade", "ours [interval]", "seeds", "n", "verdict", "to settle it with 80 % power"]
     rows = [
         [
             claim.mark, claim.name, f"{claim.paper or 'no number'}; {claim.grade}", claim.value,
