@@ -159,6 +159,7 @@ def test_the_filter_by_outcomes_and_the_search(opened):
     opened.locator("#first-outcome").select_option("")
     opened.locator("#rollout-search").fill("HREF")
     expect(count).to_have_text("1 of 8 questions")
+    expect(opened.locator("#rollout h3")).to_contain_text("(1 of 1)")  # the first that fits is shown
 
 
 def test_thoughts_are_named_and_tokens_coloured(opened):

@@ -179,6 +179,11 @@
     render();
   }
 
+  function narrow() { // to the first that fits, unless the one shown does
+    filter();
+    if (matches.length && !matches.includes(current?.number)) go(matches[0]);
+  }
+
   function policies() {
     at("policies").replaceChildren(...index.policies.map((policy) => {
       const label = element("label"), box = element("input");
@@ -229,8 +234,8 @@
   benchmarks();
   model.addEventListener("change", () => { benchmarks(); open().catch(fail); });
   benchmark.addEventListener("change", () => open().catch(fail));
-  search.addEventListener("input", filter);
-  [...policyOf, ...outcomeOf].forEach((select) => select.addEventListener("change", filter));
+  search.addEventListener("input", narrow);
+  [...policyOf, ...outcomeOf].forEach((select) => select.addEventListener("change", narrow));
   document.querySelectorAll('input[name="measure"]').forEach((radio) => radio.addEventListener("change", () => { key(); render(); }));
   document.getElementById("rollout-controls").addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", follow);
