@@ -39,6 +39,13 @@ include: "rules/compare.smk"
 include: "rules/preview.smk"
 
 
+# Snakemake 9.27 with a rate limit, which it always has by default, looks for new jobs once a second for every job that has
+# ended: with hundreds of them that takes a fifth of a core. On one machine there is no rate to limit.
+onstart:
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 # the target of a plain `snakemake`
 rule all:
     default_target: True

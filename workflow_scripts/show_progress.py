@@ -322,9 +322,7 @@ def main() -> int:
         f"{plan.jobs.total()} jobs, {plan.updates} training updates; details in {results}/logs/snakemake.log",
         flush=True,
     )
-    # Snakemake 9.27 looks for new jobs once a timespan for every job that has ended: with the default of a second and
-    # hundreds of jobs that takes a fifth of a core. It ends up to a timespan after its last job.
-    command = [*snakemake, "--cores", str(arguments.cores), "--max-jobs-per-timespan", "500/5s"]
+    command = [*snakemake, "--cores", str(arguments.cores)]
     code, locked = run(command, log, plan, ROOT / results / "state")
     if code:
         print(f"snakemake ended with code {code}; its whole output is in {results}/logs/snakemake.log", file=sys.stderr)

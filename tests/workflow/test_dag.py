@@ -331,3 +331,27 @@ class TestReruns:
         kept = {file.name for file in (folder / "nsr_prerl/seed1/checkpoints").iterdir() if file.is_dir()}
         assert kept == {"update000001", "update000002", "update000003"}
         assert not list(folder.glob("dsrl*/seed*/checkpoints/update000001"))
+
+
+def test_a_local_run_starts_no_timers_that_look_for_jobs(tmp_path):
+    """Snakemake's rate limit starts one for every job that ends (Snakefile, onstart); without hooks they are seen."""
+    folder = copy_checkout(tmp_path / "workflow")
+    with (folder / "Snakefile").open("a", encoding="utf-8") as file:
+        file.write(
+            "\nfrom snakemake.scheduling.job_scheduler import JobScheduler\n"
+            "JobScheduler._schedule_reevalutation = lambda self, delay: print('a timer')\n"
+        )
+    for hooks, timers in (["--no-hooks"], True), ([], False):
+        command = [
+            "--cores",
+            "1",
+            "--force",
+            *hooks,
+            "--config",
+            "scale=smoke",
+            "--",
+            "results/smoke/data/train.parquet",
+        ]
+        run = snakemake(folder, *command)
+        assert run.returncode == 0, run.stdout
+        assert ("a timer" in run.stdout) is timers
