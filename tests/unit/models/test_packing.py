@@ -143,12 +143,24 @@ def test_heads_are_repeated_for_a_kernel_that_knows_no_groups(rows, monkeypatch)
     assert set(heads) == {(4, 4, 4)}
 
 
-def test_a_packing_model_still_samples_as_any_other():
+def test_a_packing_model_still_samples_as_any_other(monkeypatch):
+    """Four query heads on two key heads: while decoding they are positions of those, whose keys are not repeated."""
+    shapes = set()
+
+    def spy(query, key, value, **options):
+        shapes.add((query.shape[1:3], key.shape[1]))
+        return attention(query, key, value, **options)
+
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(prerl.models.packing, "scaled_dot_product_attention", spy)
     settings = SamplingSettings(temperature=1.0, top_p=1.0, max_new_tokens=8, batch_rows=8)
     prompts, seeds = [[20] * 3, [21] * 7], [[1, 2], [3, 4]]
     models = packed_model(), family_model("qwen3")
     ours, theirs = (TransformersSampler(model, EOS).generate(prompts, seeds, settings) for model in models)
-    assert ours == theirs
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.token_ids, one.finish_reason) == (other.token_ids, other.finish_reason)
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    assert shapes == {((2, 2), 2)}
 
 
 def test_groups_of_one_prompt_stay_together_as_far_as_they_fit():

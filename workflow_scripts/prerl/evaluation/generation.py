@@ -18,6 +18,7 @@ from prerl.core.files import read_problems, read_table, write_parquet
 from prerl.core.hashes import sha256_of
 from prerl.evaluation.workers import run_on_workers, worker_environments
 from prerl.models.checkpoints import MANIFEST, load_model, verify
+from prerl.models.packing import pack_rows
 from prerl.models.prompts import check_lengths, encode_prompts, end_token_ids, load_tokenizer
 from prerl.rollouts.engines import build_sampler
 from prerl.rollouts.interface import sample_seed
@@ -45,6 +46,8 @@ class Policy:
         self.folder, self.prompt, self.sampling = folder, prompt, sampling
         self.tokenizer = load_tokenizer(folder)
         model = None if engine.name == "vllm" else load_model(folder)
+        if model is not None:
+            pack_rows(model)  # for its attention, which copies no keys and values while decoding
         config = AutoConfig.from_pretrained(folder, local_files_only=True) if model is None else model.config
         check_lengths(self.tokenizer, config.max_position_embeddings, prompt, sampling.max_new_tokens)
         self.sampler = build_sampler(

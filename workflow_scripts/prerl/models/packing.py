@@ -230,12 +230,31 @@ def packed_attention(
     sliding_window: tokens of its row that a token sees in this layer, itself included. Without a layout this is
     transformers' "sdpa", on any shapes.
     """
+    if packed_rows is None and query.shape[2] == 1 < module.num_key_value_groups:
+        return _one_token(query, key, value, attention_mask, scaling), None
     if packed_rows is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
     window = sliding_window if sliding_window is not None and sliding_window < packed_rows.longest else None
     attention = _variable_attention if fits_flash_attention(query) else _ordinary_attention
     query_THd, key_THd, value_THd = (states[0].transpose(0, 1) for states in (query, key, value))
     return attention(query_THd, key_THd, value_THd, packed_rows, scaling, window)[None], None
+
+
+def _one_token(
+    query_BH1d: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float | None,
+) -> torch.Tensor:
+    """Attention [B, 1, H, d] of decoding: a key head's query heads as so many positions that see all that it sees.
+
+    transformers copies keys and values for each query head, for each new token.
+    """
+    rows, heads, _, width = query_BH1d.shape
+    positions = query_BH1d.reshape(rows, key.shape[1], -1, width)
+    output = scaled_dot_product_attention(positions, key, value, attn_mask=mask, scale=scaling)
+    return output.reshape(rows, 1, heads, width)
 
 
 def _variable_attention(

@@ -18,6 +18,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from prerl.config.rollouts import SamplingSettings
 from prerl.models.checkpoints import load_model
 from prerl.models.logprobs import logit_divisor
+from prerl.models.packing import pack_rows, packs_rows
 from prerl.models.sharding import copy_parameters, is_sharded, unsharded_copy
 from prerl.rollouts.interface import Rollout, check_requests
 
@@ -120,7 +121,10 @@ class TransformersSampler:
 
     def load(self, folder: Path) -> None:
         """Take the weights of a checkpoint of the same model."""
-        self.sync_weights(load_model(folder))
+        model = load_model(folder)
+        if packs_rows(self.model):
+            pack_rows(model)
+        self.sync_weights(model)
 
     @torch.inference_mode()
     def generate(self, prompts: list[list[int]], seeds: list[list[int]], settings: SamplingSettings) -> list[Rollout]:
