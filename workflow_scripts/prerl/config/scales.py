@@ -15,6 +15,11 @@ from prerl.config.shapes import with_architecture
 from prerl.config.validation import schema_faults
 
 ROOT = Path(__file__).parents[3]
+NULL_LEAVES_OUT = (
+    "models", "controls", "evaluation.extra_updates", "data.benchmarks", "ood.tasks", "data.train",
+    "alignment.benchmarks",
+)  # fmt: skip
+"""Blocks of a scale of which a --configfile leaves out an entry, methods apart."""
 
 
 def deep_merge(base: Mapping, override: Mapping, keep_nulls: bool = False) -> dict:
@@ -59,7 +64,7 @@ def inherited_scales(scales: Mapping, common: Mapping) -> dict[str, dict]:
         merged = deep_merge(parent, changes)
         if isinstance(changes.get("methods"), Mapping):  # null leaves out the method, not the parent's change of it
             merged["methods"] = deep_merge(parent.get("methods", {}), changes["methods"], keep_nulls=True)
-        for path in ("models", "controls", "evaluation.extra_updates", "data.benchmarks", "ood.tasks", "data.train"):
+        for path in NULL_LEAVES_OUT:
             merged = _without_null_blocks(merged, path)
         for path in [f"data.benchmarks.{name}" for name in merged.get("data", {}).get("benchmarks", {})]:
             merged = _without_null_blocks(merged, path)
