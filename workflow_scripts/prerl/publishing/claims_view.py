@@ -98,7 +98,7 @@ def what_settles(row: Mapping[str, str], contract: Contract | None, reason: str,
         mean, low, high, null = (math.log(value) for value in (mean, low, high, null))
     needed = seeds_to_settle(mean, low, high, null, int(row["seeds"]), confidence)
     number = f"More than {MOST_SEEDS:,}" if needed is None else f"About {needed:,}"
-    return f"{number} seeds"
+    return f"{number} seeds in all"
 
 
 def reasons(markdown: str) -> dict[str, str]:

@@ -45,7 +45,7 @@ def contracts(text: str) -> dict[str, Contract]:
     """Claim -> contract, of the text of docs/claims.md; without the claims that nothing measures."""
     found, scalar = {}, ""
     for names, words, unit, null, side, *_ in table_after(text, "| claim | scalar per seed |"):
-        scalar = words if "the same" not in words else f"{words} ({scalar})"
+        scalar = words if not words.startswith("the same") else f"{words} ({scalar})"
         for name in re.findall(r"`(\w+)`", names):
             if null not in ("–", ""):
                 found[name] = Contract(scalar, unit, float(null), {"≥": ">="}.get(side, side))
