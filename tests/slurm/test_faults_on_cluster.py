@@ -163,8 +163,8 @@ def busy(checkout: Checkout, cluster) -> None:
     checkout.train_until(snakemake, 2)
     (programs / "outage").touch()  # then neither scontrol, squeue nor sacct answers
 
-    def asked() -> int:
-        return (programs / "sacct.calls").read_text().count("\n")
+    def asked() -> int:  # squeue, as the profile has it; sacct once scontrol does not tell MinJobAge
+        return sum((programs / f"{name}.calls").read_text().count("\n") for name in ("squeue", "sacct"))
 
     enough = asked() + 8  # in a row; the plugin's default is five, then it forgets the job
     wait_for(lambda: asked() > enough, "eight questions")
