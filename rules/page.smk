@@ -2,6 +2,8 @@
 # paper_vs_ours.md) and Snakemake's report.html.
 from types import SimpleNamespace
 
+from prerl.config.scales import read_files
+from prerl.core.hashes import sha256_of
 from prerl.publishing.labels import label
 
 
@@ -47,6 +49,18 @@ def browse_settings(wildcards):
             for run in runs
         ],
     )
+
+
+def beside(wildcards):
+    """Files that the page shows if they are there, with their hashes: other targets' and others' answers, controls.
+
+    No inputs, so that a page of what there is asks for no training.
+    """
+    own = {Path(f"{R}/{kind}/{target}") for target in (*FIGURES, *TABLES) for kind in ("figures", "tables")}
+    folders = [R, *(f"results/{name}" for name, scale in read_files()["scales"].items() if scale.get("inherits") == config["scale"])]
+    files = [*Path(R).glob("external/*.md"), *Path(R).glob("figures/*.png"), *Path(R).glob("tables/*.md")]
+    files += [file for folder in folders for file in Path(folder).glob("*/*_controls.*")]
+    return {str(file): sha256_of(file) for file in sorted(set(files)) if file.with_suffix("") not in own}
 
 
 rule measure_answers:
@@ -129,6 +143,7 @@ rule page:
         block=lambda wildcards, output: settings(**SCALE),  # from `output`: not compared, so that it reruns nothing
         study=STUDY,
         results=lambda wildcards: R,
+        beside=beside,
     log:
         f"{R}/logs/page/all.log",
     benchmark:

@@ -6,14 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import SubFigure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from prerl.core.errors import run_main
 from prerl.core.statistics import Interval
 from prerl.publishing import paper, plotting
 from prerl.publishing.alignment import ALL, NAMES, ROLLOUT, excess, of_first_benchmark, over_questions, per_rollout
 from prerl.publishing.inputs import FIGURE, read_job
-from prerl.publishing.labels import BLACK, BLUE, GREY, ORANGE, VERMILLION
+from prerl.publishing.labels import BLACK, BLUE, GREY, ORANGE, RULE, VERMILLION
 from prerl.publishing.noted import note
 
 OUTCOMES = {
@@ -32,7 +32,8 @@ SEEN = (0.005, 0.995)  # quantiles between which a histogram is drawn; the rest 
 
 PANELS = [
     ["cosine", "cosine"],
-    ["compared", "groups"],
+    ["compared", "compared"],
+    ["groups", "groups"],
     ["inner", "outcome"],
     ["tokens", "entropy"],
     ["position", "agreement"],
@@ -82,22 +83,24 @@ def histograms(axes: Axes, gradients: pd.DataFrame, column: str, compared: list[
 
 def legend_above(axes: Axes) -> None:
     """Room over the data for the legend."""
-    axes.set_ylim(top=1.45 * axes.get_ylim()[1])
+    axes.set_ymargin(0.6)
     axes.legend(loc="upper right", borderaxespad=0, fontsize=6.5, handlelength=1.6)
 
 
 def dots(axes: Axes, intervals: dict[str, Interval], color: str) -> None:
-    """A point with its interval for each name, from top to bottom."""
+    """A point with its interval for each name, from top to bottom; the names stand left of the values."""
     style = {"color": color, "linestyle": "-", "marker": "o"}
     for place, (name, (mean, low, high)) in enumerate(intervals.items()):
         bars = np.nan_to_num([[mean - low], [high - mean]])
         axes.errorbar([mean], [-place], xerr=bars, color=color, marker="o", markersize=3.5, elinewidth=1)
-        at = ("axes fraction", "data")
-        axes.annotate(
-            f"{name}: {mean:.2f}", (0.02, -place), (0, 3), at, textcoords="offset points", fontsize=6.5,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4},
-        )  # fmt: skip
         note(axes, "dots", name, style, [mean], [-place], low=[low], high=[high])
+        at = ("axes fraction", "data")
+        axes.annotate(f"{name}: {mean:.2f}", (0.01, -place), xycoords=at, va="center", fontsize=6.5)
+    ends = [end for _, *bounds in intervals.values() for end in bounds if math.isfinite(end)]
+    low, high = min(0, *ends), max(0, *ends)
+    axes.set_xlim(low - 0.7 * (high - low), high + 0.05 * (high - low))
+    axes.set_xticks([tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high])
+    axes.grid(visible=False)
     axes.set_yticks([])
     axes.set_ylim(0.6 - len(intervals), 0.7)
     axes.axvline(0, color=GREY, linewidth=0.7)
@@ -136,6 +139,7 @@ def scatter(block: SubFigure, axes: Axes, tokens: pd.DataFrame) -> None:
         extent=(low, 0, low, 0),
     )  # fmt: skip
     axes.plot([low, 0], [low, 0], color=VERMILLION, linewidth=0.8, linestyle="--")
+    note(axes, "rule", "equal", RULE, [low, 0], [low, 0])
     axes.set_xlim(low, -0.02 * low)
     axes.set_ylim(low, -0.02 * low)
     axes.set_title("log P of each token (nats)")
@@ -180,7 +184,7 @@ def draw(block: SubFigure, rows: pd.DataFrame, gradients: pd.DataFrame, tokens: 
     rows, gradients, tokens = (of_first_benchmark(table, settings) for table in (rows, gradients, tokens))
     rows = rows.join(per_rollout(gradients, OWN, "cosine"), on=ROLLOUT)
     tokens = tokens.merge(rows[[*ROLLOUT, "right"]], on=ROLLOUT, validate="many_to_one")
-    panels: dict[str, Axes] = block.subplot_mosaic(PANELS, height_ratios=[1, 1.4, 1, 1, 1])
+    panels: dict[str, Axes] = block.subplot_mosaic(PANELS, height_ratios=[1, 0.9, 1.1, 1, 1, 1])
     for axes in panels.values():
         axes.set_label("")  # titles name them
     histograms(panels["cosine"], gradients, "cosine", [OWN, OTHER, BOTH])
@@ -210,7 +214,7 @@ def main() -> None:
         f"{job.settings['alignment'][0]['benchmark']}, n = {rollouts:,} rollouts of the base, {tokens:,} tokens; [ ], "
         f"bars: bootstrap over questions; bands: mean and {100 * job.settings['confidence']:g} % t interval over {unit}"
     )
-    plotting.draw_models(job, draw, footer, height_in=8.2)
+    plotting.draw_models(job, draw, footer, height_in=9.2)
 
 
 if __name__ == "__main__":

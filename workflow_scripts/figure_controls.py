@@ -13,7 +13,7 @@ from prerl.publishing import plotting
 from prerl.publishing.claims import CLAIMS
 from prerl.publishing.controls import as_is_of, effects, evidence_of, touched
 from prerl.publishing.inputs import FIGURE, read_job
-from prerl.publishing.labels import BLACK, GREY, VERMILLION
+from prerl.publishing.labels import BLACK, GREY, RULE, VERMILLION
 from prerl.publishing.noted import note
 
 COLUMNS = 3
@@ -47,8 +47,10 @@ def draw(block: SubFigure, questions: pd.DataFrame, scores: pd.DataFrame, curves
         as_is = as_is_of(table, claim.name)
         axes.axvspan(as_is.low, as_is.high, color=BLACK, alpha=0.12, linewidth=0)
         axes.axvline(as_is.value, color=BLACK, linewidth=1)
-        note(axes, "rule", "as it is", STYLE, [as_is.value], [])
+        note(axes, "rule", "as it is", RULE, [as_is.low, as_is.high], [])
+        note(axes, "rule", "", RULE, [as_is.value], [])
         axes.axvline(claim.null, color=GREY, linewidth=0.7, linestyle=":")
+        note(axes, "rule", "null", RULE, [claim.null], [])
         for _, row in rows.iterrows():
             place = names.index(row["control"])
             bars = [[row["under"] - row["under_low"]], [row["under_high"] - row["under"]]]

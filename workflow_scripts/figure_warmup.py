@@ -8,7 +8,8 @@ from prerl.core.errors import run_main
 from prerl.evaluation import results
 from prerl.publishing import paper, plotting
 from prerl.publishing.inputs import FIGURE, read_job
-from prerl.publishing.labels import label, style
+from prerl.publishing.labels import RULE, label, style
+from prerl.publishing.noted import note
 
 
 def sweep(questions: pd.DataFrame, settings: dict, benchmarks: list[str]) -> pd.DataFrame:
@@ -29,6 +30,7 @@ def draw(block: SubFigure, questions: pd.DataFrame, settings: dict) -> None:
     for axes, (name, benchmarks) in zip(panels, groups.items(), strict=True):
         table = sweep(questions, settings, benchmarks)
         axes.axvspan(*paper.WARMUP_BEST, color="#EEEEEE", linewidth=0, zorder=0)
+        note(axes, "rule", "the paper's best S", RULE, paper.WARMUP_BEST, [])
         if 0 in table.index:
             plotting.marker_line(axes, "GRPO", y=table.loc[0].mean())
         plotting.band(axes, table, style(settings, swept), label(settings, swept), settings["confidence"])

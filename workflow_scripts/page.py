@@ -11,7 +11,7 @@ from pathlib import Path
 from prerl.core.errors import UserError, run_main
 from prerl.core.files import write_json
 from prerl.publishing.inputs import read_tables
-from prerl.publishing.page import provenance_of, render, write_training
+from prerl.publishing.page import provenance_of, render, shown_answers, write_training
 
 
 def facts_of(arguments: argparse.Namespace) -> dict:
@@ -23,6 +23,7 @@ def facts_of(arguments: argparse.Namespace) -> dict:
     return {
         "settings": settings,
         "study": arguments.study,
+        "answers": shown_answers(settings, arguments.block),
         "provenance": provenance_of(results, settings, arguments.block, arguments.rules.read_text(encoding="utf-8")),
         "training": write_training(training, read_tables("curves", arguments.curves, settings), settings),
     }

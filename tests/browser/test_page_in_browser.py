@@ -104,6 +104,11 @@ def test_a_table_is_sorted_by_keyboard(opened):
     assert numbers == sorted(numbers) and cells[len(numbers) :] == [""] * (len(cells) - len(numbers))
     opened.keyboard.press("Enter")
     assert header.get_attribute("aria-sort") == "descending"
+    table = opened.locator("#table_main table")
+    place = table.locator("th").all_inner_texts().index("t, seeds")
+    table.locator("th button").nth(place).click()
+    lows = [text.strip("[").split(",")[0] for text in table.locator(f"td:nth-child({place + 1})").all_inner_texts()]
+    assert [float(low) for low in lows] == sorted(float(low) for low in lows)
 
 
 def rollouts(page: Page) -> None:
@@ -145,16 +150,33 @@ def test_next_and_previous_by_key_and_a_link_to_an_answer(opened, results):
     expect(opened.locator(".answer:focus")).to_contain_text("DSRL @60")
 
 
+@pytest.mark.parametrize("opened", [(1280, "light", "#rollouts/miniature/chain3/3")], indirect=True)
+def test_a_link_to_a_question_shows_it(opened):
+    expect(opened.locator("#rollout h3")).to_contain_text(list(HOSTILE)[3])
+    opened.wait_for_timeout(300)
+    assert 0 <= opened.evaluate("document.querySelector('#rollout').getBoundingClientRect().top") < 450
+
+
+@pytest.mark.parametrize("opened", [(390, "light", "")], indirect=True)
+def test_a_phone_shows_our_value_of_each_claim(opened):
+    ours = opened.locator("#claim-transitions td").nth(1)
+    box = ours.bounding_box()
+    assert "×" in ours.inner_text() and box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
 def test_the_filter_by_outcomes_and_the_search(opened):
     rollouts(opened)
     count = opened.locator("#rollout-count")
-    for select, value in (("first-policy", "grpo@60/11"), ("first-outcome", "r"), ("second-policy", "dsrl@60/11")):
+    assert opened.locator("#first-policy").input_value() == "dsrl@60/11"  # right under DSRL and wrong under GRPO
+    assert opened.locator("#second-policy").input_value() == "grpo@60/11"
+    for select, value in (("first-policy", "grpo@60/11"), ("first-outcome", "right"), ("second-policy", "dsrl@60/11")):
         opened.locator(f"#{select}").select_option(value)
     expect(count).to_have_text("4 of 8 questions")  # GRPO is right on every second one
-    opened.locator("#second-outcome").select_option("w")
+    opened.locator("#second-outcome").select_option("never")
     expect(count).to_have_text("4 of 8 questions")
-    opened.locator("#second-outcome").select_option("r")
-    expect(count).to_have_text("0 of 8 questions")
+    for outcome in ("right", "sometimes", "truncated"):
+        opened.locator("#second-outcome").select_option(outcome)
+        expect(count).to_have_text("0 of 8 questions")
     opened.locator("#second-outcome").select_option("")
     opened.locator("#first-outcome").select_option("")
     opened.locator("#rollout-search").fill("HREF")
@@ -167,11 +189,15 @@ def test_thoughts_are_named_and_tokens_coloured(opened):
     assert opened.locator(".thought.reflection .tag").first.text_content() == "reflection: “wait”"
     token = opened.locator(".answer").nth(1).locator(".text > span[title]").first
     assert token.get_attribute("title") == "log P(y|x) -1.5"
+    background = "getComputedStyle(document.querySelector('.thought.reflection')).backgroundColor"
+    assert opened.evaluate(background) != "rgba(0, 0, 0, 0)"
     opened.locator('input[name="measure"][value="yx"]').check()
+    assert opened.evaluate(background) == "rgba(0, 0, 0, 0)"  # colours are those of the tokens now
     assert token.get_attribute("class") == "t3"  # 1.5 nats: more than 0.05, 0.5 and 1
     opened.locator('input[name="measure"][value="difference"]').check()
     assert token.get_attribute("class") == "d2"  # −1.5 − (−3.0) = 1.5 nats: more than 0.1 and 1
     assert token.get_attribute("title") == "log P(y|x) -1.5, log P(y) -3"
+    assert opened.locator("#measure-key span").all_inner_texts() == ["> 0.1", "> 1", "> 3"] * 2
 
 
 def test_the_slider_shows_the_values_of_an_update(opened):
@@ -180,9 +206,16 @@ def test_the_slider_shows_the_values_of_an_update(opened):
     expect(row).to_contain_text("0.802")
     opened.locator("#training-update").fill("37")
     assert row.locator("td").all_inner_texts()[:2] == ["30", "0.502"]  # the last validation before it
-    opened.locator("#training-quantity").select_option(label="entropy_nats")
-    expect(opened.locator("#training-chart")).to_have_attribute("aria-label", "Chart: entropy_nats. GRPO, PreRL, "
-        "NSR-PreRL, DSRL, DSRL, S = 5, NSR-RL → GRPO")  # fmt: skip
+    opened.locator("#training-quantity").select_option(label="Entropy (nats per token)")
+    chart, drawn = opened.locator("#training-chart"), "Chart: Entropy (nats per token). GRPO, PreRL, NSR-PreRL, DSRL"
+    expect(chart).to_have_attribute("aria-label", drawn)
+    bands = chart.locator(".scatterlayer .js-fill")
+    expect(bands).to_have_count(4)
+    opened.locator("#training-bands").uncheck()
+    expect(bands).to_have_count(0)
+    opened.locator("#training summary").click()
+    opened.get_by_label("NSR-RL → GRPO").check()
+    expect(chart).to_have_attribute("aria-label", f"{drawn}, NSR-RL → GRPO")
 
 
 def test_a_missing_file_is_named(opened, results, said):
@@ -195,7 +228,12 @@ def test_a_missing_file_is_named(opened, results, said):
         "page/rollouts/miniature/chain3/00003.js is missing: keep the folder page/ beside this file"
     )
     file.write_text(text)
-    assert said == ["error: Failed to load resource: net::ERR_FILE_NOT_FOUND"]
+    training = results / "page/training/miniature"
+    training.rename(training.with_name("away"))
+    opened.locator("#training-quantity").select_option(label="Prompt tokens")
+    expect(opened.locator("#training-values")).to_contain_text("is missing: keep the folder page/ beside this file")
+    training.with_name("away").rename(training)
+    assert said == ["error: Failed to load resource: net::ERR_FILE_NOT_FOUND"] * 2
     said.clear()
 
 
@@ -204,6 +242,12 @@ def test_in_print_pictures_take_the_place_of_charts(opened):
     assert opened.locator("img.printed").first.is_visible()
     assert not opened.locator("[data-figure]").first.is_visible()
     assert not opened.locator("nav").is_visible()
+    claim = opened.locator("#claim-main_4b details")
+    assert claim.get_attribute("open") is None
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert claim.get_attribute("open") is not None
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert claim.get_attribute("open") is None
 
 
 def test_the_page_that_follows_a_run(browser, tmp_path):

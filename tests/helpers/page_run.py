@@ -12,7 +12,7 @@ import synthetic
 from prerl.config.scales import read_config, read_files
 from prerl.publishing.browser import AnswerWriter, write_questions
 from prerl.publishing.provenance import summary
-from prerl.publishing.watching import QUANTITIES
+from prerl.publishing.watching import WATCHED
 from publish_scripts import FIGURES, TABLES, run
 
 BLOCK = read_config(read_files() | {"scale": "miniature"})
@@ -133,7 +133,7 @@ def write_run(state: Path, method: str, updates: int, of: int, folder: str = "01
     run = state / "miniature" / method / "seed11"
     (run / folder / "metrics").mkdir(parents=True, exist_ok=True)
     for update in range(1, updates + 1):
-        values = dict.fromkeys(QUANTITIES.values(), 1.0)
+        values = dict.fromkeys(WATCHED, 1.0)
         values |= {"update": update, "reward_mean": 0.1 * update, "response_tokens_mean": 10.0 * update}
         (run / folder / f"metrics/update{update:06d}.json").write_text(json.dumps(values))
     progress = {"update": updates, "first_update": 1, "updates": of, "reward": 0.1 * updates}

@@ -16,6 +16,7 @@ from prerl.publishing.claims_view import (
     in_one_sentence,
     reasons,
     seeds_to_settle,
+    under_controls,
     what_settles,
 )
 from prerl.publishing.verdicts import COLUMNS, NO_VERDICT
@@ -38,7 +39,7 @@ ROWS = [
     row("transitions", 4.78, 3.15, 7.26, "agrees") | {"paper_value": "14.89", "covers_paper": "no"},
     row("main_8b"),
 ]
-FOUND = entries(ROWS, "Not tested: main_8b (this scale has 1 model(s)).\n", CONTRACTS, SHOWN, 0.95)
+FOUND = entries(ROWS, "Not tested: main_8b (this scale has one model).\n", CONTRACTS, SHOWN, 0.95)
 
 
 def test_seeds_to_settle_by_hand():
@@ -100,14 +101,35 @@ def test_entries_by_hand():
     assert steps.settle.startswith("About ") and steps.kind == "cannot-tell"
     assert ratio.value == "4.78 × [3.15, 7.26]" and ratio.paper_number == 14.89
     assert (
-        missing.ours is None and missing.value == "" and missing.settle == "Not tested here: this scale has 1 model(s)"
+        missing.ours is None and missing.value == "" and missing.settle == "Not tested here: this scale has one model"
     )
+    assert missing.scalar == "accuracy(DSRL) − accuracy(GRPO), second model"
+    assert main.says == "DSRL ends above GRPO (Qwen3-4B): mean of the main benchmarks." and main.controls == []
     assert digits(0.3621) == "0.362"
+
+
+def test_a_claim_under_controls_by_hand():
+    numbers = {
+        f"{name}{end}": str(value)
+        for name, value in (("under", -1.87), ("change", 0.5))
+        for end in ("", "_low", "_high")
+    }
+    rows = [{"control": name, "claim": "main_4b", "verdict": "differs", **numbers} for name in ("shuffled", "other")]
+    under = under_controls(rows, {"shuffled": "rewards in random order"})
+    assert [one.label for one in under["main_4b"]] == ["rewards in random order", "other"]
+    assert under["main_4b"][0].value == "−1.87 [−1.87, −1.87]" and under["main_4b"][0].change == "0.500 [0.500, 0.500]"
+    assert entries(ROWS, "", CONTRACTS, SHOWN, 0.95, under)[0].controls == under["main_4b"]
+
+
+def test_the_page_rounds_as_the_table_does():
+    assert digits(-2.6250000000004) == digits(-2.625) == "−2.62"
 
 
 def test_every_claim_has_contract_and_place():
     assert {claim.name for claim in CLAIMS} == set(SHOWN)
     assert {claim.name for claim in CLAIMS} - set(CONTRACTS) == {"behaviours"}
+    assert all(claim.stated.says.endswith((".", ")")) for claim in CLAIMS)
+    assert not [name for name, one in CONTRACTS.items() if one.scalar.startswith("the same")]
     for claim in CLAIMS[:-1]:
         assert (CONTRACTS[claim.name].null, CONTRACTS[claim.name].side) == (claim.null, claim.side)
         assert (CONTRACTS[claim.name].unit == "ratio") == claim.is_ratio
@@ -137,6 +159,7 @@ def test_the_terminals_table_has_columns_of_equal_width():
     text = for_a_terminal(FOUND, "Heading", ["One.", "Two."])
     lines = [line for line in text.splitlines() if line.startswith("|")]
     assert len(lines) == 6 and len({len(line) for line in lines}) == 1
+    assert all(f"- `{claim.name}`: {claim.says}" in text for claim in FOUND)
     assert "−3.88 pp [−6.15, −1.60]" in text and text.startswith("# Heading\n\nOne.\n")
 
 

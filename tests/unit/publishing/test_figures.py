@@ -125,10 +125,9 @@ def test_caption_says_what_is_shown_and_how_to_redo_it(target):
     if scale := {"controls": "controls", "map": "map"}.get(target.split("_")[1]):  # the scale that has them
         assert f"snakemake --cores 2 --config scale={scale} -- {target}" in text
     else:
-        assert f"--cores 2 {target}" in text
+        assert f"--cores 2 --config scale={{{{ snakemake.config.scale }}}} -- {target}" in text
         # with --profile slurm and no other config: a redraw must not drop the profile's settings or retrain
         assert f"snakemake --profile slurm --allowed-rules {target} -- {target}" in text
-        assert "--config" not in text
     assert "seed" in text
 
 
@@ -136,10 +135,11 @@ def test_caption_says_what_is_shown_and_how_to_redo_it(target):
 def test_caption_gives_n_and_renders_without_a_fault(target):
     text = (CAPTIONS / f"{target}.rst").read_text(encoding="utf-8")
     study = "5 seeds (11, 12). Evaluation: 8 answers to each question of ``chain3`` (60 questions)."
-    job = SimpleNamespace(params=SimpleNamespace(study=study))
+    job = SimpleNamespace(params=SimpleNamespace(study=study), config={"scale": "smoke"})
     filled = Environment(undefined=StrictUndefined).from_string(text).render(snakemake=job)  # as snakemake --report
     html = publish_parts(filled, writer="html", settings_overrides={"halt_level": 2})["body"]
     assert "5 seeds (11, 12). Evaluation: 8 answers" in html
+    assert "{{" not in html and re.search("scale=(smoke|controls|map)", html)
 
 
 def rows_of(path: Path) -> list[dict]:
@@ -155,7 +155,7 @@ def test_claims_table_has_exactly_the_contracts_columns(study, tmp_path):
     assert table.read_text(encoding="utf-8").splitlines()[0] == f"{header},{beside}"
     assert len(rows_of(table)) == 17
     text = reading.read_text(encoding="utf-8")
-    assert "Not tested: main_8b (this scale has 1 model" in text
+    assert "Not tested: main_8b (this scale has one model" in text
     assert "| ci_high | question bootstrap | n |" in text and "it never decides" in text
     cells = {line.split(" | ")[0].strip("| "): line.split(" | ") for line in text.splitlines() if line.startswith("| ")}
     assert cells["psr_degrades"][6] == "[-12.50, -12.50]"
@@ -207,7 +207,9 @@ def test_the_values_of_a_figure_are_what_it_shows(study, tmp_path):
     assert float(mean["low"]) == pytest.approx(81.0 - 2.7764451 * 0.5590170 / 5**0.5, rel=1e-5)
     main, out = json.loads(panels.read_text())["panels"]
     assert [main["title"], out["title"]] == ["Main benchmarks", "Out of distribution"]
-    grpo, dsrl = main["series"]
+    best, grpo, dsrl = main["series"]
+    assert (best["kind"], best["x"], main["range_y"]) == ("rule", [10, 25], None)
+    assert main["range_x"] == [-1.6, 41.6]  # 4 % of 40 on both sides
     assert (grpo["kind"], grpo["y"]) == ("rule", [81.25])
     assert dsrl["x"] == [0, 5, 10, 20, 40] and dsrl["seeds"]["11"][3] == 80.0
 

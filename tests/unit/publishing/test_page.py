@@ -15,7 +15,7 @@ import synthetic
 from checkouts import ROOT
 from page_run import BLOCK, DOT, SMALL, arguments_of, make_page, make_run
 from prerl.core.errors import UserError
-from prerl.publishing.page import rule_graph
+from prerl.publishing.page import rule_graph, shown_answers
 from prerl.publishing.settings_view import changed_settings
 from publish_scripts import FIGURES, TABLES
 
@@ -120,12 +120,39 @@ def test_every_claim_figure_and_table_is_there(found):
 def test_curves_of_every_quantity_wait_beside_the_page(results):
     index = json.loads((results / "page/page.json").read_text())["training"]["miniature"]
     titles = {entry["title"]: entry["file"] for entry in index}
-    text = (results / f"page/training/miniature/{titles['accuracy, mean']}.js").read_text()
+    text = (results / f"page/training/miniature/{titles['Accuracy (share), mean']}.js").read_text()
     panel = json.loads(text.split(",", 1)[1].removesuffix(");\n"))
     grpo = next(series for series in panel["series"] if series["name"] == "GRPO")
     assert grpo["x"] == [0, 10, 20, 30, 40, 50, 60]
     assert grpo["seeds"]["11"] == [0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
     assert grpo["y"][6] == pytest.approx(0.802)  # seeds 11, 12 and 13 differ by 0.002
+    assert [one["name"] for one in panel["series"] if one["first"]] == ["GRPO", "PreRL", "NSR-PreRL", "DSRL"]
+    looks = [(one["color"], one["dash"], one["symbol"]) for one in panel["series"]]
+    assert len(set(looks)) == len(looks)
+
+
+def test_the_controls_of_a_scale_that_inherits_from_it(results, tmp_path):
+    """Looked for beside the run: results/controls beside results/miniature."""
+    copy = copy_of(results, tmp_path / "miniature")
+    for file in copy.glob("*/*_controls.*"):
+        file.unlink()
+    make_page("--results", str(copy))
+    assert "Under controls" not in (copy / "index.html").read_text(encoding="utf-8")
+    shutil.copytree(ROOT / "results/reference/controls/figures", tmp_path / "controls/figures")
+    shutil.copytree(ROOT / "results/reference/controls/tables", tmp_path / "controls/tables")
+    make_page("--results", str(copy))
+    text = (copy / "index.html").read_text(encoding="utf-8")
+    with (tmp_path / "controls/tables/table_controls.csv").open(encoding="utf-8") as file:
+        touched = {row["claim"] for row in csv.DictReader(file)}
+    assert text.count("<p>Under controls:</p>") == len(touched) > 5
+    assert 'id="figure_controls"' in text and "../controls/tables/table_controls.csv" in text
+    assert "snakemake --cores 2 --config scale=controls -- figure_controls" in text
+
+
+def test_what_is_shown_of_the_answers():
+    block = {"page": {"seeds": 1, "answers_per_question": 2}}
+    shown = shown_answers({"seeds": [11, 12], "samples_per_question": 8}, block)
+    assert shown == {"seeds": [11], "each": 2, "of": 8}
 
 
 def test_hostile_names_and_settings_are_text(results, tmp_path):

@@ -94,7 +94,7 @@ def _end_difference(
 ) -> Scalar:
     models = evidence.settings["models"]
     if model_index >= len(models):
-        raise NotMeasured(f"this scale has {len(models)} model(s)")
+        raise NotMeasured("this scale has one model")
     model = models[model_index]
     return _points(_end_answers(evidence, model, arm, benchmarks), _end_answers(evidence, model, reference, benchmarks))
 

@@ -10,13 +10,24 @@ from dataclasses import dataclass
 
 from prerl.core.power import MOST_SEEDS, seeds_to_see
 from prerl.core.statistics import t_quantile
+from prerl.publishing import tables
 from prerl.publishing.claims import ALIGNMENT_EXCESS, CLAIMS
 from prerl.publishing.contract import Code, Contract, Shown
 from prerl.publishing.verdicts import CANNOT_TELL, NO_VERDICT, no_interval
 
 MARKS = {"agrees": "✓", "differs": "✗", CANNOT_TELL: "?", "not tested": "–", NO_VERDICT: "·"}
 OVER_QUESTIONS = {ALIGNMENT_EXCESS.name}
-PAPER_NUMBERS = {claim.name: claim.stated.number for claim in CLAIMS}
+STATED = {claim.name: claim.stated for claim in CLAIMS}
+
+
+@dataclass(frozen=True)
+class UnderControl:
+    """A claim under a control: what is different, the value and the paired change with their intervals, the verdict."""
+
+    label: str
+    value: str
+    change: str
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,7 @@ class Entry:
     """A claim on the page. ours, low, high, n, seeds: None where it is not tested (low, high: also with one seed)."""
 
     name: str
+    says: str
     scalar: str
     unit: str
     null: float | None
@@ -41,6 +53,12 @@ class Entry:
     settle: str
     code: list[Code]
     shown_in: str
+    controls: list[UnderControl]
+
+    @property
+    def over(self) -> str:
+        """What the interval is over."""
+        return "questions" if self.name in OVER_QUESTIONS else "seeds"
 
     @property
     def mark(self) -> str:
@@ -63,12 +81,12 @@ class Entry:
 
 
 def digits(value: float) -> str:
-    """Two decimals, three below one, with a minus sign as print has it.
+    """As in the tables, with a minus sign as print has it.
 
-    >>> digits(-3.875), digits(0.3621)
-    ('−3.88', '0.362')
+    >>> digits(-3.875)
+    '−3.88'
     """
-    return (f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}").replace("-", "−")
+    return tables.digits(value).replace("-", "−")
 
 
 def seeds_to_settle(mean: float, low: float, high: float, null: float, seeds: int, confidence: float) -> int | None:
@@ -106,12 +124,28 @@ def reasons(markdown: str) -> dict[str, str]:
     return dict(re.findall(r"^Not tested: (\w+) \((.*)\)\.$", markdown, re.M))
 
 
+def under_controls(rows: Sequence[Mapping[str, str]], labels: Mapping[str, str]) -> dict[str, list[UnderControl]]:
+    """Claim -> how it fares under each control, of the rows of table_controls.csv. labels: of the controls."""
+
+    def interval(row: Mapping[str, str], name: str) -> str:
+        value, low, high = (digits(float(row[key])) for key in (name, f"{name}_low", f"{name}_high"))
+        return f"{value} [{low}, {high}]"
+
+    found: dict[str, list[UnderControl]] = {}
+    for row in rows:
+        label = labels.get(row["control"], row["control"])
+        control = UnderControl(label, interval(row, "under"), interval(row, "change"), row["verdict"])
+        found.setdefault(row["claim"], []).append(control)
+    return found
+
+
 def entries(
     rows: Sequence[Mapping[str, str]],
     markdown: str,
     contracts: Mapping[str, Contract],
     shown: Mapping[str, Shown],
     confidence: float,
+    controls: Mapping[str, list[UnderControl]] | None = None,
 ) -> list[Entry]:
     """Every row of table_claims.csv (`rows`) and .md (`markdown`) with its contract and its place in the code."""
     why = reasons(markdown)
@@ -127,13 +161,14 @@ def entries(
         found.append(
             Entry(
                 name=name,
+                says=STATED[name].says,
                 scalar=contract.scalar if contract else "",
                 unit=contract.unit if contract else "",
                 null=contract.null if contract else None,
                 side=contract.side if contract else "",
                 paper=row["paper_value"],
                 grade=row["grade"],
-                paper_number=PAPER_NUMBERS.get(name),
+                paper_number=STATED[name].number,
                 ours=number(row["ours"]),
                 low=number(row["ci_low"]),
                 high=number(row["ci_high"]),
@@ -144,6 +179,7 @@ def entries(
                 settle=what_settles(row, contract, why.get(name, ""), confidence),
                 code=place.code,
                 shown_in=place.target,
+                controls=(controls or {}).get(name, []),
             )
         )
     return found
@@ -182,6 +218,7 @@ def forest(claims: Sequence[Entry]) -> list[dict]:
                     "symbol": SYMBOLS[verdict],
                     "y": [claim.name for claim in of_verdict],
                     "x": [claim.ours for claim in of_verdict],
+                    "says": [claim.says for claim in of_verdict],
                     "low": [claim.low for claim in of_verdict],
                     "high": [claim.high for claim in of_verdict],
                 }
@@ -195,6 +232,7 @@ def forest(claims: Sequence[Entry]) -> list[dict]:
                     "symbol": "diamond-tall-open",
                     "y": [claim.name for claim in stated],
                     "x": [claim.paper_number for claim in stated],
+                    "says": [claim.says for claim in stated],
                 }
             )
         null = 1.0 if unit == "ratio" else 0.0
@@ -218,4 +256,5 @@ def for_a_terminal(claims: Sequence[Entry], heading: str, sentences: Sequence[st
         "| " + " | ".join(cell.replace("|", "/").ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in [header, ["-" * width for width in widths], *rows]
     ]
-    return "\n".join([f"# {heading}", "", *(f"{sentence}\n" for sentence in sentences), *lines]) + "\n"
+    says = ["", *(f"- `{claim.name}`: {claim.says}" for claim in claims)]
+    return "\n".join([f"# {heading}", "", *(f"{sentence}\n" for sentence in sentences), *lines, *says]) + "\n"

@@ -41,11 +41,26 @@ class Contract:
     side: str
 
 
+def _spelt_out(words: str, before: str) -> str:
+    """A scalar that refers to the one before it, in full.
+
+    >>> _spelt_out("the same, second model", "accuracy(a) - accuracy(b), first model")
+    'accuracy(a) - accuracy(b), second model'
+    >>> _spelt_out("the same for late thoughts", "early thoughts per answer; pooled")
+    'late thoughts per answer; pooled'
+    """
+    if found := re.fullmatch(r"the same, (.+)", words):
+        return f"{before.rpartition(', ')[0]}, {found[1]}"
+    if found := re.fullmatch(r"the same for (.+)", words):
+        return " ".join([found[1], *before.split()[len(found[1].split()) :]])
+    return words
+
+
 def contracts(text: str) -> dict[str, Contract]:
     """Claim -> contract, of the text of docs/claims.md; without the claims that nothing measures."""
     found, scalar = {}, ""
     for names, words, unit, null, side, *_ in table_after(text, "| claim | scalar per seed |"):
-        scalar = words if not words.startswith("the same") else f"{words} ({scalar})"
+        scalar = _spelt_out(words, scalar)
         for name in re.findall(r"`(\w+)`", names):
             if null not in ("–", ""):
                 found[name] = Contract(scalar, unit, float(null), {"≥": ">="}.get(side, side))

@@ -29,10 +29,13 @@ def _one_line(text: str) -> str:
 
 
 def panel_of(axes: Axes, model: str) -> dict:
-    """Model, title (or label, where only a grid's top row has titles), axes' names, ticks and series of a panel.
+    """Model, title (or label, where only a grid's top row has titles), axes' names, limits if set, ticks and series.
 
     What a grid draws once for a column, its axis' name and ticks, belongs to each of its panels.
     """
+
+    def bounds(limits: tuple[float, float], automatic: bool) -> list[float | None] | None:
+        return None if automatic else numbers(limits)
 
     def ticks(axis: Axis) -> dict | None:
         if not isinstance(axis.get_major_formatter(), FuncFormatter):
@@ -50,6 +53,8 @@ def panel_of(axes: Axes, model: str) -> dict:
         "x": next((name for name in (one.get_xlabel() for one in column) if name), ""),
         "y": axes.get_ylabel(),
         "log_x": axes.get_xscale() == "log",
+        "range_x": bounds(axes.get_xlim(), axes.get_autoscalex_on() or bool(dots)),  # theirs leave room for names
+        "range_y": bounds(axes.get_ylim(), axes.get_autoscaley_on()),
         "ticks": ticks(axes.xaxis),
         "ticks_y": names if dots else ticks(axes.yaxis),
         "series": _NOTES[axes],

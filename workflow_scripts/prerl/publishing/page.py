@@ -11,8 +11,10 @@ import csv
 import hashlib
 import importlib.resources
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,10 +24,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from prerl.config.scales import read_config, read_files
 from prerl.core.errors import UserError
 from prerl.publishing import claims_view, contract, settings_view
 from prerl.publishing.browser import write_call
-from prerl.publishing.labels import label, style
+from prerl.publishing.labels import QUANTITIES, distinct_styles, label
 from prerl.publishing.series import over_seeds, series_of
 
 TEMPLATE = Path(__file__).with_name("template")
@@ -35,6 +38,8 @@ ORDER = (
     "figure_efficiency", "table_main", "table_warmup_space", "table_ood", "table_baselines",
 )  # fmt: skip
 """Targets in the order of the paper; others follow by name."""
+SHOWN_FIRST = ("grpo", "nsr_prerl", "dsrl", "prerl")
+"""Methods whose training curves are shown until the reader chooses others."""
 MARKDOWN = MarkdownIt("commonmark", {"html": False}).enable("table")
 RST = {"raw_enabled": False, "file_insertion_enabled": False, "halt_level": 2, "input_encoding": "unicode"}
 
@@ -44,13 +49,13 @@ def _inline(markdown: str) -> Markup:
     return Markup(MARKDOWN.renderInline(markdown))
 
 
-def _caption(target: str, study: str) -> Markup:
+def _caption(target: str, study: str, scale: str) -> Markup:
     """The report's caption as HTML, n and the command folded; nothing for a target without one."""
     file = CAPTIONS / f"{target}.rst"
     if not file.is_file():
         return Markup("")
     template = Environment(undefined=StrictUndefined).from_string(file.read_text(encoding="utf-8"))
-    text = template.render(snakemake=SimpleNamespace(params=SimpleNamespace(study=study)))
+    text = template.render(snakemake=SimpleNamespace(params=SimpleNamespace(study=study), config={"scale": scale}))
     what, mark, how = text.partition("\n\nn: ")
     shown, folded = (publish_parts(part, writer="html5", settings_overrides=RST)["body"] for part in (what, mark + how))
     return Markup(f"{shown}<details><summary>n, and how to redo it</summary>{folded}</details>")
@@ -67,20 +72,50 @@ def _in_order(files: list[Path]) -> list[Path]:
     return sorted(files, key=lambda file: (ORDER.index(file.stem) if file.stem in ORDER else len(ORDER), file.stem))
 
 
-def figures(results: Path, study: str, sources: Mapping[str, contract.Source]) -> list[dict]:
-    """Each figure with its picture, values (None where a run kept none), caption and code."""
+@dataclass(frozen=True)
+class Run:
+    """What captions and commands of a figure or table name: the folder of its run, its scale, the numbers behind it."""
+
+    results: Path
+    scale: str
+    study: str
+
+    def command(self, target: str) -> str:
+        """Redoes the target."""
+        return f"snakemake --cores 2 --config scale={self.scale} -- {target}"
+
+
+def controls_of(run: Run) -> Run | None:
+    """The run that asks what else could explain this one: a scale that inherits from it, with a table of controls.
+
+    It is looked for in this run's folder and in those beside it, by the files of the checkout.
+    """
+    files = read_files()
+    beside = [name for name, entry in files["scales"].items() if entry.get("inherits") == run.scale]
+    for name in (run.scale, *beside):
+        folder = run.results if name == run.scale else run.results.parent / name
+        if (folder / "tables/table_controls.csv").is_file():
+            seeds = read_config(files | {"scale": name})["seeds"]
+            return run if name == run.scale else Run(folder, name, f"{len(seeds)} seeds ({', '.join(map(str, seeds))})")
+    return None
+
+
+def figures(run: Run, sources: Mapping[str, contract.Source], top: Path) -> list[dict]:
+    """Each figure with its picture, values (None where a run kept none), caption and code. top: the page's folder."""
     found = []
-    for file in _in_order(list((results / "figures").glob("*.png"))):
+    for file in _in_order(list((run.results / "figures").glob("*.png"))):
         values = file.with_suffix(".json")
         source = sources.get(file.stem)
+        beside = sorted((run.results / "figures").glob(f"{file.stem}.*"))
         found.append(
             {
                 "target": file.stem,
                 "title": _title(file.stem),
-                "caption": _caption(file.stem, study),
+                "caption": _caption(file.stem, run.study, run.scale),
+                "command": run.command(file.stem),
                 "picture": "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode(),
                 "panels": json.loads(values.read_text(encoding="utf-8"))["panels"] if values.is_file() else None,
-                "files": [name.name for name in sorted((results / "figures").glob(f"{file.stem}.*"))],
+                "files": {name.name: Path(os.path.relpath(name, top)).as_posix() for name in beside},
                 "shows": _inline(source.shows) if source else "",
                 "code": source.code if source else [],
             }
@@ -88,18 +123,21 @@ def figures(results: Path, study: str, sources: Mapping[str, contract.Source]) -
     return found
 
 
-def tables(results: Path, study: str, sources: Mapping[str, contract.Source]) -> list[dict]:
+def tables(run: Run, sources: Mapping[str, contract.Source], top: Path) -> list[dict]:
     """Each table but that of the claims, rounded for reading, caption and code; those of others' answers last."""
     found = []
-    for file in [*_in_order(list((results / "tables").glob("*.md"))), *sorted((results / "external").glob("*.md"))]:
-        source = sources.get(file.stem)
+    own = _in_order(list((run.results / "tables").glob("*.md")))
+    for file in [*own, *sorted((run.results / "external").glob("*.md"))]:
+        source, of_others = sources.get(file.stem), file not in own
         if file.stem != "table_claims":
+            command = run.command("compare_external").replace(" --", " external=FILE --") if of_others else ""
             found.append(
                 {
-                    "target": file.stem if file.parent.name == "tables" else f"external-{file.stem}",
-                    "file": f"{file.parent.name}/{file.stem}.csv",
-                    "title": _title(file.stem) if file.parent.name == "tables" else f"Answers of others: {file.stem}",
-                    "caption": _caption(file.stem, study),
+                    "target": f"external-{file.stem}" if of_others else file.stem,
+                    "file": Path(os.path.relpath(file.with_suffix(".csv"), top)).as_posix(),
+                    "title": f"Answers of others: {file.stem}" if of_others else _title(file.stem),
+                    "caption": _caption(file.stem, run.study, run.scale),
+                    "command": command or run.command(file.stem),
                     "body": Markup(MARKDOWN.render(file.read_text(encoding="utf-8"))),
                     "code": source.code if source else [],
                 }
@@ -107,26 +145,42 @@ def tables(results: Path, study: str, sources: Mapping[str, contract.Source]) ->
     return found
 
 
-def claims(results: Path, confidence: float) -> list[claims_view.Entry]:
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8") as opened:
+        return list(csv.DictReader(opened))
+
+
+def claims(results: Path, confidence: float, controls: Run | None) -> list[claims_view.Entry]:
     """The entries of the claims table."""
-    with (results / "tables/table_claims.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    under = {}
+    if controls is not None:
+        entries = read_config(read_files() | {"scale": controls.scale}).get("controls", {})
+        labels = {name: entry["label"] for name, entry in entries.items()}
+        under = claims_view.under_controls(_rows(controls.results / "tables/table_controls.csv"), labels)
     return claims_view.entries(
-        rows,
+        _rows(results / "tables/table_claims.csv"),
         (results / "tables/table_claims.md").read_text(encoding="utf-8"),
         contract.contracts(contract.CLAIMS_PAGE.read_text(encoding="utf-8")),
         contract.shown_claims(contract.MAP_PAGE.read_text(encoding="utf-8")),
         confidence,
+        under,
     )
+
+
+def _place(quantity: tuple[str, str, str]) -> tuple:
+    kind, name, benchmark = quantity
+    return kind, list(QUANTITIES).index(name) if name in QUANTITIES else len(QUANTITIES), name, benchmark
 
 
 def write_training(folder: Path, curves: Mapping[str, pd.DataFrame], settings: dict) -> dict[str, list[dict]]:
     """Write a file for each model and measured quantity; returns model -> its quantities: file, name and group."""
     index: dict[str, list[dict]] = {}
+    look = distinct_styles(settings, SHOWN_FIRST)
     for model, table in curves.items():
-        names = table[["kind", "name", "benchmark"]].drop_duplicates().sort_values(["kind", "name", "benchmark"])
-        for number, (kind, name, benchmark) in enumerate(names.itertuples(index=False)):
-            title = f"{name}, {benchmark}" if benchmark else name
+        names = table[["kind", "name", "benchmark"]].drop_duplicates().itertuples(index=False)
+        for number, (kind, name, benchmark) in enumerate(sorted(names, key=_place)):
+            quantity = QUANTITIES.get(name, name)
+            title = f"{quantity}, {benchmark}" if benchmark else quantity
             series = []
             measured = table[(table["kind"] == kind) & (table["name"] == name) & (table["benchmark"] == benchmark)]
             for method in settings["methods"]:
@@ -138,9 +192,10 @@ def write_training(folder: Path, curves: Mapping[str, pd.DataFrame], settings: d
                     seeds = {str(seed): shown[seed] for seed in shown}
                     series.append(
                         series_of(
-                            "line", label(settings, method), style(settings, method), summary.index, summary["mean"],
+                            "line", label(settings, method), look[method], summary.index, summary["mean"],
                             low=summary["low"], high=summary["high"], seeds=seeds,
                         )
+                        | {"first": method in SHOWN_FIRST}
                     )  # fmt: skip
             panel = {"title": title, "x": "Update", "y": "", "log_x": False, "ticks": None, "series": series}
             write_call(folder / model / f"{number:03d}.js", f"training/{model}/{number:03d}", panel)
@@ -174,6 +229,7 @@ def provenance_of(results: Path, settings: Mapping, block: Mapping, dot: str) ->
         "settings_sha256": summed["settings"],
         "command": f"snakemake --cores 2 --config scale={settings['scale']}",
         "changed": settings_view.changed_settings(settings["scale"], block),
+        "not_as_at_paper_scale": settings_view.changed_settings("paper", block),
         "settings": list(settings_view.flat(block)),
         "graph": rule_graph(dot),
         "hashes": settings_view.hashes(results, settings["models"]),
@@ -191,7 +247,18 @@ def sentence(settings: Mapping) -> str:
     if settings["reading"]:
         return " ".join(settings["reading"].split())
     seeds = len(settings["seeds"])
-    return f"This run is evidence about {', '.join(settings['models'])} under its settings, with {seeds} seed(s)."
+    count = "one seed" if seeds == 1 else f"{seeds} seeds"
+    return f"This run is evidence about {', '.join(settings['models'])} under its settings, with {count}."
+
+
+def shown_answers(settings: Mapping, block: Mapping) -> dict:
+    """Which answers the page holds: seeds, and how many of how many to each question."""
+    page = block["page"]
+    return {
+        "seeds": settings["seeds"][: page["seeds"]],
+        "each": min(page["answers_per_question"], settings["samples_per_question"]),
+        "of": settings["samples_per_question"],
+    }
 
 
 def policy_of(styles: list[str], scripts: list[str], connect: str = "'none'") -> str:
@@ -261,8 +328,13 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
     if not (results / "tables/table_claims.csv").is_file():
         raise UserError(f"{results}/tables/table_claims.csv is missing: make it first, snakemake table_claims")
     settings, sources = facts["settings"], contract.sources(contract.MAP_PAGE.read_text(encoding="utf-8"))
-    found = claims(results, settings["confidence"])
-    shown = figures(results, facts["study"], sources)
+    run = Run(results, settings["scale"], facts["study"])
+    controls = controls_of(run)
+    found = claims(results, settings["confidence"], controls)
+    shown, printed = figures(run, sources, results), tables(run, sources, results)
+    if controls is not None and controls.results != results:
+        shown += [one for one in figures(controls, sources, results) if one["target"] == "figure_controls"]
+        printed += [one for one in tables(controls, sources, results) if one["target"] == "table_controls"]
     sentences = [sentence(settings), claims_view.in_one_sentence(found)]
     heading = f"The paper and this run: {settings['scale']}"
     page = _fill(
@@ -272,7 +344,11 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
         sentences=sentences,
         claims=found,
         figures=shown,
-        tables=tables(results, facts["study"], sources),
+        tables=printed,
+        controls=controls,
+        answers=facts["answers"],
+        code={name: contract.code_of(" ".join(f"`{one}`" for one in places)) for name, places in CODE.items()},
+        curves=[file.relative_to(results).as_posix() for file in sorted(results.glob("*/curves.parquet"))],
         provenance=facts["provenance"],
         has_report=(results / "report.html").is_file(),
         data={
@@ -286,5 +362,17 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
     return page, claims_view.for_a_terminal(found, heading, sentences)
 
 
+CODE = {
+    "rollouts": (
+        "workflow_scripts/generate_samples.py", "workflow_scripts/grade_samples.py",
+        "rollouts/thoughts.py:named_thought", "models/logprobs.py:response_logprobs",
+        "workflow_scripts/measure_answers.py", "workflow_scripts/browse_rollouts.py",
+    ),
+    "training": (
+        "rollouts/graded.py:update_metrics", "training/updates.py:policy_update", "training/updates.py:measure_spaces",
+        "training/trainer.py:validate",
+    ),
+}  # fmt: skip
+"""Where what these sections show is made, named as in docs/paper_map.md."""
 SCRIPTS = ("charts", "rollouts", "training", "page")
 """Scripts of the page, in the order in which they stand in it."""

@@ -46,8 +46,9 @@ NSR_FAST_PERCENT = 86
 
 @dataclass(frozen=True)
 class Stated:
-    """What the paper states about a claim: text, grade, and the number that our interval may cover (or None)."""
+    """A claim in plain words; the paper's value, its grade, and the number that our interval may cover (or None)."""
 
+    says: str
     text: str
     grade: str
     number: float | None = None
@@ -55,12 +56,14 @@ class Stated:
 
 def _gain(model: str) -> Stated:
     base, grpo, dsrl = (MEANS[model][method] for method in ("base", "grpo", "dsrl"))
-    return Stated(f"{dsrl - grpo:+.2f} ({base:.2f} / {grpo:.2f} / {dsrl:.2f})", GRADE, round(dsrl - grpo, 2))
+    says = f"DSRL ends above GRPO ({model.title().replace('b', 'B')}): mean of the main benchmarks."
+    return Stated(says, f"{dsrl - grpo:+.2f} ({base:.2f} / {grpo:.2f} / {dsrl:.2f})", GRADE, round(dsrl - grpo, 2))
 
 
 def _space() -> Stated:
     dsrl, other = MEANS["qwen3-4b"]["dsrl"], MEANS["qwen3-4b"]["nsr_rl_warmup"]
-    return Stated(f"{dsrl - other:+.2f} ({dsrl} − {other})", GRADE, round(dsrl - other, 2))
+    says = "It matters that the warm-up is in P(y): the same negative samples pushed away in P(y|x) are a worse start."
+    return Stated(says, f"{dsrl - other:+.2f} ({dsrl} − {other})", GRADE, round(dsrl - other, 2))
 
 
 def _out_of_distribution() -> Stated:
@@ -68,27 +71,56 @@ def _out_of_distribution() -> Stated:
     both = {"gpqa_diamond": "GPQA-Diamond", "mmlu_pro": "MMLU-Pro"}
     parts = [f"{name} {small[key]:+.2f} / {large[key]:+.2f}" for key, name in both.items()]
     parts.append(f"HumanEval {large['humaneval']:+.2f} (8B)")
-    return Stated(f"{'; '.join(parts)} (reference not stated)", GRADE)
+    return Stated("DSRL's gain carries over to other tasks.", f"{'; '.join(parts)} (reference not stated)", GRADE)
 
 
 THOUGHT_GRADE = "A (value), D (reference)"
 CLAIMS = {
-    "alignment": Stated(f"{NEGATIVE_PERCENT} % negative; cosine {COSINE}", GRADE, COSINE),
-    "alignment_excess": Stated("", GRADE),
-    "transitions": Stated(str(TRANSITIONS), THOUGHT_GRADE, TRANSITIONS),
-    "reflections": Stated(str(REFLECTIONS), THOUGHT_GRADE, REFLECTIONS),
-    "nsr_fast": Stated(f"AMC23 {NSR_FAST_PERCENT} %", GRADE),
-    "prerl_collapse": Stated("", GRADE),
-    "psr_degrades": Stated("", GRADE),
-    "nsr_long": Stated("", GRADE),
+    "alignment": Stated(
+        "Raising log P(y) raises log P(y|x) too: their gradients point the same way.",
+        f"{NEGATIVE_PERCENT} % negative; cosine {COSINE}",
+        GRADE,
+        COSINE,
+    ),
+    "alignment_excess": Stated(
+        "The alignment is about the problem at hand: more with the own x than with another problem's. (Our test: the "
+        "paper has no such control, but its reading needs it.)",
+        "",
+        GRADE,
+    ),
+    "transitions": Stated(
+        "Twenty updates of NSR-PreRL multiply the changes of approach in an answer.",
+        str(TRANSITIONS),
+        THOUGHT_GRADE,
+        TRANSITIONS,
+    ),
+    "reflections": Stated(
+        "Twenty updates of NSR-PreRL multiply the reflections in an answer.",
+        str(REFLECTIONS),
+        THOUGHT_GRADE,
+        REFLECTIONS,
+    ),
+    "nsr_fast": Stated(
+        "NSR-PreRL reaches in 20 updates what RL needs 60 or more for.", f"AMC23 {NSR_FAST_PERCENT} %", GRADE
+    ),
+    "prerl_collapse": Stated("PreRL on all samples keeps up with RL at first, then collapses.", "", GRADE),
+    "psr_degrades": Stated("In P(y), learning from right answers alone makes the model worse.", "", GRADE),
+    "nsr_long": Stated("Too much NSR-PreRL makes answers over-long.", "", GRADE),
     "main_4b": _gain("qwen3-4b"),
     "main_8b": _gain("qwen3-8b"),
     "warmup_space": _space(),
-    "efficiency": Stated(" / ".join(map(str, FEWER_STEPS)) + " (metric not stated)", GRADE, FEWER_STEPS[0]),
-    "warmup_steps": Stated("", GRADE),
+    "efficiency": Stated(
+        "DSRL reaches the same accuracy in fewer updates than GRPO.",
+        " / ".join(map(str, FEWER_STEPS)) + " (metric not stated)",
+        GRADE,
+        FEWER_STEPS[0],
+    ),
+    "warmup_steps": Stated("A warm-up of 10 to 25 updates is best; shorter and longer ones lose.", "", GRADE),
     "ood": _out_of_distribution(),
-    "passk": Stated("", "C"),
-    "solved": Stated("", GRADE),
-    "behaviours": Stated("", GRADE),
+    "passk": Stated("DSRL's pass@K is at least GRPO's, whatever K.", "", "C"),
+    "solved": Stated("More problems are solved by every sample already during the warm-up.", "", GRADE),
+    "behaviours": Stated(
+        "DSRL raises the ceiling of subgoal setting, enumeration, verification and backtracking.", "", GRADE
+    ),
 }
 """Claim -> what the paper states about it."""

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure, SubFigure
 from prerl.core.statistics import t_interval
 from prerl.publishing import provenance
 from prerl.publishing.inputs import Job
-from prerl.publishing.labels import GREY
+from prerl.publishing.labels import GREY, RULE
 from prerl.publishing.noted import note, write_values
 from prerl.publishing.series import over_seeds
 
@@ -133,12 +133,11 @@ def outline(axes: Axes, data: pd.Series, edges: np.ndarray, weights: np.ndarray,
 
 def marker_line(axes: Axes, label: str, *, x: float | None = None, y: float | None = None) -> None:
     """A dotted grey line through the whole panel, at `x` or at `y`."""
-    style = {"color": GREY, "linestyle": ":", "marker": None}
     if x is not None:
         axes.axvline(x, color=GREY, linestyle=":", linewidth=1, label=label)
     if y is not None:
         axes.axhline(y, color=GREY, linestyle=":", linewidth=1, label=label)
-    note(axes, "rule", label, style, [] if x is None else [x], [] if y is None else [y])
+    note(axes, "rule", label, RULE, [] if x is None else [x], [] if y is None else [y])
 
 
 def shared_legend(block: SubFigure, axes: Axes, columns: int) -> None:

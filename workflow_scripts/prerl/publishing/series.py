@@ -62,7 +62,7 @@ def series_of(
     seeds: Mapping[str, Iterable] | None = None,
 ) -> dict:
     """A series as JSON. kind: line, points, dots (low, high: of x), steps (x: edges, one more than y),
-    cells (low: counts), rule.
+    cells (low: counts), rule (x or y: where it crosses the panel; two of x: an area; two of both: a segment).
 
     style: labels.line's; low, high: interval; seeds: values of y by seed.
     """

@@ -104,12 +104,27 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
 
 def bracket(low: float | str, high: float | str) -> str:
     """'[low, high]' with two decimals; empty when the cells are empty (no such contrast)."""
-    return "" if low == "" else f"[{low:.2f}, {high:.2f}]"
+    return "" if low == "" else f"[{_written(low):.2f}, {_written(high):.2f}]"
 
 
 def number(value: float | str) -> str:
     """Two decimals; empty stays empty."""
-    return "" if value == "" else f"{value:.2f}"
+    return "" if value == "" else f"{_written(value):.2f}"
+
+
+def _written(value: float | str) -> float:
+    """As the CSV has it: what is read from there and rounded again ends in the same digits."""
+    return float(f"{float(value):.10g}")
+
+
+def digits(value: float) -> str:
+    """Two decimals, three below one.
+
+    >>> digits(-3.875), digits(0.3621), digits(2.6250000000004)
+    ('-3.88', '0.362', '2.62')
+    """
+    value = _written(value)
+    return "nan" if math.isnan(value) else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
 
 
 def _csv_cell(value: object) -> str:
@@ -120,9 +135,7 @@ def _csv_cell(value: object) -> str:
 
 
 def _markdown_cell(value: object) -> str:
-    if isinstance(value, float):
-        return "nan" if math.isnan(value) else f"{value:.3f}" if abs(value) < 1 else f"{value:.2f}"
-    return str(value).replace("|", "\\|")
+    return digits(value) if isinstance(value, float) else str(value).replace("|", "\\|")
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -10,15 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prerl.publishing.browser import visible
-from prerl.publishing.labels import BLACK, BLUE, GREY, ORANGE, VERMILLION, line
+from prerl.publishing.labels import BLACK, BLUE, GREY, ORANGE, QUANTITIES, VERMILLION, line
 from prerl.publishing.series import series_of
 
-QUANTITIES = {
-    "Mean reward": "reward_mean",
-    "Response length (tokens)": "response_tokens_mean",
-    "Entropy (nats per token)": "entropy_nats",
-    "Reflections per answer": "reflections_per_answer",
-}
+WATCHED = ("reward_mean", "response_tokens_mean", "entropy_nats", "reflections_per_answer")
 LOOKS = [(BLACK, "-", "o"), (VERMILLION, "--", "s"), (BLUE, ":", "^"), (ORANGE, "-.", "D"), (GREY, "-", "x")]
 LOG_BYTES = 1 << 17  # of the end of a log
 STILL_S = 120  # a run that has written nothing for so long is not shown as running
@@ -69,7 +64,7 @@ def jobs_done(log: Path) -> str:
 def situation(results: Path) -> dict:
     """All that the page of `make watch` shows."""
     runs: list[dict] = []
-    panels: dict[str, list[dict]] = {title: [] for title in QUANTITIES}
+    panels: dict[str, list[dict]] = {name: [] for name in WATCHED}
     now = time.time()
     for index, run in enumerate(training_runs(results / "state")):
         progress_file = run.folder / "progress.json"
@@ -87,16 +82,16 @@ def situation(results: Path) -> dict:
             }
         )
         updates = updates_of(run)
-        for title, name in QUANTITIES.items():
+        for name in WATCHED:
             look = line(*LOOKS[index % len(LOOKS)])
             values = [update[name] for update in updates]
-            panels[title].append(series_of("line", run.name, look, [u["update"] for u in updates], values))
+            panels[name].append(series_of("line", run.name, look, [u["update"] for u in updates], values))
     return {
         "jobs": jobs_done(results / "logs/snakemake.log"),
         "runs": runs,
         "panels": [
-            {"title": title, "x": "Update", "y": "", "log_x": False, "ticks": None, "series": series}
-            for title, series in panels.items()
+            {"title": QUANTITIES[name], "x": "Update", "y": "", "log_x": False, "ticks": None, "series": series}
+            for name, series in panels.items()
         ],
         "samples": samples(results / "state"),
     }

@@ -105,6 +105,13 @@ window.prerl = (() => {
   }
 
   function rule(s) {
+    if (s.x.length > 1 && s.y.length > 1) {
+      return { type: "line", x0: s.x[0], x1: s.x[1], y0: s.y[0], y1: s.y[1], line: { color: ink("--soft"), dash: "dot", width: 1 } };
+    }
+    if (s.x.length > 1) {
+      return { type: "rect", x0: s.x[0], x1: s.x[1], yref: "paper", y0: 0, y1: 1, layer: "below", line: { width: 0 },
+        fillcolor: faint("#888888", 0.18), label: { text: plain(s.name), font: { size: 10 }, textposition: "top center" } };
+    }
     const [at, axis] = s.x.length ? [s.x[0], "x"] : [s.y[0], "y"];
     const end = axis === "x" ? { x0: at, x1: at, yref: "paper", y0: 0, y1: 1 } : { y0: at, y1: at, xref: "paper", x0: 0, x1: 1 };
     return { type: "line", ...end, line: { color: ink("--soft"), dash: "dot", width: 1 },
@@ -123,14 +130,15 @@ window.prerl = (() => {
 
   function layout(panel) {
     const ofX = (panel.series ?? []).flatMap((s) => s.x);
+    const range = (limits, log) => (limits ? { range: log ? limits.map(Math.log10) : limits } : {});
     const axis = { gridcolor: ink("--line"), zerolinecolor: ink("--line"), automargin: true };
     return { font: { color: ink("--ink"), family: "system-ui, sans-serif", size: 12 }, paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 12, t: 30, b: 40 }, hovermode: "closest", height: panel.height || 300,
       legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
-      xaxis: { ...axis, title: { text: plain(panel.x || "") }, type: panel.log_x ? "log" : "linear",
+      xaxis: { ...axis, title: { text: plain(panel.x || "") }, type: panel.log_x ? "log" : "linear", ...range(panel.range_x, panel.log_x),
         ...(panel.log_x ? logarithmic(ofX) : {}),
         ...(panel.ticks ? { tickvals: panel.ticks.at, ticktext: panel.ticks.labels.map(plain) } : {}) },
-      yaxis: { ...axis, title: { text: plain(panel.y || "") },
+      yaxis: { ...axis, title: { text: plain(panel.y || "") }, ...range(panel.range_y),
         ...(panel.ticks_y ? { tickvals: panel.ticks_y.at, ticktext: panel.ticks_y.labels.map(plain) } : {}) } };
   }
 
@@ -156,11 +164,11 @@ window.prerl = (() => {
     return show(div, () => {
       const traces = of.series.map((s) => ({ name: plain(s.name), x: s.x, y: s.y, mode: "markers",
         marker: { color: color(s.color), symbol: s.symbol, size: 11, line: { width: 1.5 } },
-        customdata: s.x.map((_, i) => (s.low ? bounds(s, i) : "")),
+        customdata: s.x.map((_, i) => [s.low ? bounds(s, i) : "", plain(s.says[i])]),
         ...(s.low ? { error_x: { type: "data", color: color(s.color), symmetric: false,
           array: s.x.map((x, i) => (s.high[i] === null ? 0 : s.high[i] - x)),
           arrayminus: s.x.map((x, i) => (s.low[i] === null ? 0 : x - s.low[i])) } } : {}),
-        hovertemplate: "%{y}: %{x}%{customdata}<extra>" + plain(s.name) + "</extra>" }));
+        hovertemplate: "%{y}: %{x}%{customdata[0]}<br>%{customdata[1]}<extra>" + plain(s.name) + "</extra>" }));
       const base = layout({ x: of.title, log_x: of.log_x, series: of.series });
       return [traces, { ...base, height: 120 + 34 * of.names.length,
         margin: { l: 120, r: 12, t: 30, b: 40 },
@@ -181,9 +189,11 @@ window.prerl = (() => {
     { ...layout({}), height: 24 * names.length }]);
   }
 
-  dark.addEventListener("change", () => {
-    for (const [div, draw] of drawn) Plotly.react(div, ...draw(), CONFIG);
-  });
+  for (const media of [dark, matchMedia("print")]) {
+    media.addEventListener("change", () => {
+      for (const [div, draw] of drawn) Plotly.react(div, ...draw(), CONFIG);
+    });
+  }
 
   return { data, receive, load, panel, forest, flow };
 })();

@@ -45,7 +45,7 @@
   seeds.addEventListener("change", () => redraw.forEach((draw) => draw()));
 
   function valueOf(cell) {
-    const text = (cell.dataset.value ?? cell.textContent).replace(/,/g, "").replace(/−/g, "-").trim();
+    const text = (cell.dataset.value ?? cell.textContent).replace(/[,[]/g, "").replace(/−/g, "-").trim();
     const number = parseFloat(text);
     return Number.isNaN(number) ? text : number;
   }
@@ -60,6 +60,16 @@
     rows.sort(([a], [b]) => (ascending ? compare(a, b) : compare(b, a)));
     table.tBodies[0].append(...rows.map(([, row]) => row));
   }
+
+  const folded = "#claims details:not([open]), #figures details:not([open]), #tables details:not([open])";
+  let opened = []; // for print
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll(folded)];
+    for (const one of opened) one.open = true;
+  });
+  addEventListener("afterprint", () => {
+    for (const one of opened) one.open = false;
+  });
 
   for (const table of document.querySelectorAll("table.sortable, .markdown table")) {
     [...table.tHead.rows[0].cells].forEach((header, column) => {

@@ -9,7 +9,13 @@
   const benchmark = at("benchmark"), search = at("search"), list = at("list"), shown = document.getElementById("rollout");
   const policyOf = [document.getElementById("first-policy"), document.getElementById("second-policy")];
   const outcomeOf = [document.getElementById("first-outcome"), document.getElementById("second-outcome")];
-  const OUTCOMES = { "": "anything", r: "right", w: "wrong", t: "truncated" };
+  const OUTCOMES = { // of a policy's answers to a question, by their outcomes' first letters
+    "": ["anything", () => true],
+    right: ["always right", (of) => /^r+$/.test(of)],
+    sometimes: ["right at least once", (of) => of.includes("r")],
+    never: ["never right", (of) => /^[wt]+$/.test(of)],
+    truncated: ["truncated at least once", (of) => of.includes("t")],
+  };
   const MARKS = { right: "✓ right", wrong: "✗ wrong", truncated: "… truncated" };
   const MOST_TOKENS = 20000; // of an answer whose tokens have colours
   const STEPS = [0.05, 0.5, 1, 2, 4, 8]; // nats
@@ -47,9 +53,11 @@
   function key() {
     const kind = measure(), line = document.getElementById("measure-key");
     line.hidden = kind === "";
+    shown.classList.toggle("measured", kind !== "");
     if (kind === "difference") {
-      line.replaceChildren("log P(y|x) − log P(y), nats: ", ...["x says more: 0.1", "1", "3"].map((text, i) => element("span", `d${i + 1}`, `> ${text}`)),
-        ...["y alone says more: 0.1", "1", "3"].map((text, i) => element("span", `d${i + 4}`, `> ${text}`)), " Answers without log P(y) have no colour.");
+      const steps = (first) => ["0.1", "1", "3"].map((text, i) => element("span", `d${first + i}`, `> ${text}`));
+      line.replaceChildren("log P(y|x) − log P(y) in nats. Likelier given x, by ", ...steps(1), "; likelier without x, by ", ...steps(4),
+        ". Answers without log P(y) have no colour.");
     } else {
       line.replaceChildren("−log P, nats: ", ...STEPS.map((step, i) => element("span", `t${i + 1}`, `> ${step}`)),
         kind === "y" ? " Answers without log P(y) have no colour." : "");
@@ -164,8 +172,7 @@
     const wanted = search.value.toLowerCase();
     matches = index.questions.flatMap((question, number) => {
       const text = `${question.id} ${question.problem}`.toLowerCase();
-      const fits = policyOf.every((select, i) => !outcomeOf[i].value
-        || (question.outcomes[select.value] ?? "").includes(outcomeOf[i].value));
+      const fits = policyOf.every((select, i) => OUTCOMES[outcomeOf[i].value][1](question.outcomes[select.value] ?? ""));
       return fits && text.includes(wanted) ? [number] : [];
     });
     at("count").textContent = `${matches.length} of ${index.questions.length} questions`;
@@ -205,7 +212,8 @@
     policyOf.forEach((select, i) => {
       options(select, index.policies.map((policy) => [policy.id, policy.label]));
       const main = index.policies.filter((policy) => policy.main).map((policy) => policy.id);
-      select.value = before[i] || main[main.length - 1 - i] || index.policies[0].id;
+      const usual = main.find((id) => id.startsWith(["dsrl@", "grpo@"][i])) ?? main[main.length - 1 - i];
+      select.value = before[i] || usual || index.policies[0].id;
     });
     policies();
     current = null;
@@ -225,12 +233,13 @@
     if (!same) benchmarks();
     benchmark.value = parts[1];
     const answer = parts.length > 4 ? { policy: parts[3], sample: Number(parts[4]) } : null;
-    (same ? show(Number(parts[2]), answer) : open(Number(parts[2]), answer)).catch(fail);
+    (same ? show(Number(parts[2]), answer) : open(Number(parts[2]), answer))
+      .then(() => { if (!same && !answer) shown.scrollIntoView({ behavior: "instant" }); }).catch(fail);
     return true;
   }
 
   options(model, Object.keys(prerl.data.rollouts).map((name) => [name, name]));
-  outcomeOf.forEach((select) => options(select, Object.entries(OUTCOMES)));
+  outcomeOf.forEach((select) => options(select, Object.entries(OUTCOMES).map(([value, [text]]) => [value, text])));
   benchmarks();
   model.addEventListener("change", () => { benchmarks(); open().catch(fail); });
   benchmark.addEventListener("change", () => open().catch(fail));

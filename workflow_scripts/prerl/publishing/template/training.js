@@ -3,10 +3,11 @@
 
 (() => {
   const at = (id) => document.getElementById(`training-${id}`);
-  const [model, quantity, seeds, update] = ["model", "quantity", "seeds", "update"].map(at);
+  const [model, quantity, seeds, bands, update] = ["model", "quantity", "seeds", "bands", "update"].map(at);
   if (!model) return;
   const GROUPS = { train: "rollouts and updates", validation: "validation" };
   let panel = null;
+  const chosen = new Map(); // method -> whether it is drawn
 
   function options(select, values) {
     select.replaceChildren(...values.map(([value, text]) => new Option(text, value)));
@@ -21,7 +22,7 @@
       block.append(...all.filter((one) => one.group === group).map((one) => new Option(one.title, one.file)));
       return block;
     }));
-    const wanted = all.find((one) => one.title === before) ?? all.find((one) => one.title === "accuracy, mean") ?? all[0];
+    const wanted = all.find((one) => one.title === before) ?? all.find((one) => one.title === "Accuracy (share), mean") ?? all[0];
     quantity.value = wanted.file;
   }
 
@@ -61,21 +62,41 @@
   function draw() {
     const now = Number(update.value);
     const mark = { type: "line", x0: now, x1: now, yref: "paper", y0: 0, y1: 1, line: { width: 1, dash: "dot", color: "#888888" } };
-    prerl.panel(at("chart"), { ...panel, height: 460 }, seeds.checked, [mark]);
+    const drawn = panel.series.filter((s) => chosen.get(s.name));
+    const series = bands.checked ? drawn : drawn.map((s) => ({ ...s, low: undefined }));
+    prerl.panel(at("chart"), { ...panel, series, height: 460 }, seeds.checked, [mark]);
   }
 
-  async function show() {
+  function methods() {
+    const none = !panel.series.some((s) => s.first);
+    at("methods").replaceChildren(...panel.series.map((s) => {
+      if (!chosen.has(s.name)) chosen.set(s.name, none || s.first);
+      const label = document.createElement("label"), box = document.createElement("input");
+      box.type = "checkbox";
+      box.checked = chosen.get(s.name);
+      box.addEventListener("change", () => { chosen.set(s.name, box.checked); draw(); });
+      label.append(box, ` ${s.name} `);
+      return label;
+    }));
+  }
+
+  function show() {
+    read().catch((error) => { at("values").replaceChildren(row([error.message], "td")); });
+  }
+
+  async function read() {
     panel = await prerl.load(`training/${model.value}/${quantity.value}`);
     update.max = Math.max(...panel.series.flatMap((s) => s.x));
     update.min = Math.min(...panel.series.flatMap((s) => s.x));
     update.value = update.max;
+    methods();
     values();
   }
 
   options(model, Object.keys(prerl.data.training).map((name) => [name, name]));
   model.addEventListener("change", () => { quantities(); show(); });
   quantity.addEventListener("change", show);
-  seeds.addEventListener("change", draw);
+  for (const box of [seeds, bands]) box.addEventListener("change", draw);
   update.addEventListener("input", values);
   quantities();
   const seen = new IntersectionObserver((entries) => {
