@@ -12,7 +12,7 @@ from prerl.config.checks import check_scale
 from prerl.config.errors import ConfigError, nearest
 from prerl.config.methods import resolve_methods
 from prerl.config.shapes import with_architecture
-from prerl.config.validation import schema_faults
+from prerl.config.validation import LOADER, schema_faults
 
 ROOT = Path(__file__).parents[3]
 NULL_LEAVES_OUT = (
@@ -94,7 +94,7 @@ def with_scale_files(config: Mapping, root: Path = ROOT) -> dict:
     changed = config.get("scales", {})
     if not isinstance(changed, Mapping) or not all(isinstance(scale, Mapping) for scale in changed.values()):
         raise ConfigError("scales: give each scale a block of keys, as in scales/miniature.yaml")
-    files = {file.stem: yaml.safe_load(file.read_text(encoding="utf-8")) for file in config_files(root)[1:]}
+    files = {file.stem: yaml.load(file.read_text(encoding="utf-8"), LOADER) for file in config_files(root)[1:]}
     # nulls stay: they drop what a scale inherits
     scales = {name: deep_merge(files.get(name, {}), changed.get(name, {}), True) for name in {**files, **changed}}
     return {**config, "scales": scales}
@@ -104,7 +104,7 @@ def read_files(files: Sequence[Path | str] = (), root: Path = ROOT) -> dict:
     """The configuration as Snakemake reads it from these files (default: config.yaml), with the scales' files."""
     config: dict = {}
     for file in files or config_files(root)[:1]:
-        config = deep_merge(config, yaml.safe_load(Path(file).read_text(encoding="utf-8")), keep_nulls=True)
+        config = deep_merge(config, yaml.load(Path(file).read_text(encoding="utf-8"), LOADER), keep_nulls=True)
     return with_scale_files(config, root)
 
 
