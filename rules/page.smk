@@ -12,8 +12,9 @@ localrules:
     report,
 
 
-SHOWN = [BASE, *(name for name in METHODS if whole_of(name) in CORE and evaluated_updates(name))]
 SHOWN_FIRST = ("nsr_prerl", "grpo", "dsrl")  # their answers have log P(y) beside log P(y|x), and are shown first
+SHOWN = [name for name in METHODS if whole_of(name) in CORE and evaluated_updates(name)]
+SHOWN = [BASE, *sorted(SHOWN, key=lambda name: [*SHOWN_FIRST, whole_of(name)].index(whole_of(name)))]
 IN_BOTH_SPACES = [BASE, *(name for name in SHOWN[1:] if whole_of(name) in SHOWN_FIRST)]
 SHOWN_SEEDS = SCALE["seeds"][: SCALE["page"]["seeds"]]
 # for a snakemake in a job, with --nolock because the one outside holds the lock
@@ -24,6 +25,14 @@ TEMPLATES = sorted(str(file) for file in Path("workflow_scripts/prerl/publishing
 def of_shown_runs(methods, name):
     """Files {name}.parquet of these methods and the seeds on the page, with the wildcard {model} left open."""
     return [run[name] for run in each_run(methods, name) if run["seed"] in SHOWN_SEEDS]
+
+
+def main_update(method):
+    """The update of a method that the page shows first, or None: of NSR-PreRL that of the claims, else the last."""
+    if method not in (BASE, *SHOWN_FIRST):
+        return None
+    early = SCALE["evaluation"]["reference_updates"]["nsr"]
+    return early if method == "nsr_prerl" and early in evaluated_updates(method) else evaluated_updates(method)[-1]
 
 
 def browse_settings(wildcards):
@@ -43,7 +52,7 @@ def browse_settings(wildcards):
             | {
                 "label": label(look, whole_of(run["method"])),
                 "updates": evaluated_updates(run["method"]),
-                "main": run["method"] in (BASE, *SHOWN_FIRST),
+                "main": main_update(run["method"]),
                 "logprobs": run["logprobs"] if run["method"] in IN_BOTH_SPACES else None,
             }
             for run in runs

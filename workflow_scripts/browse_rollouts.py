@@ -57,7 +57,7 @@ def policies_of(settings: dict) -> list[dict]:
     for run in settings["runs"]:
         for update in run["updates"]:
             label = run["label"] + (f" @{update}" if update else "") + (f", seed {run['seed']}" if several else "")
-            main = run["main"] and update == run["updates"][-1] and run["seed"] == settings["runs"][0]["seed"]
+            main = update == run["main"] and run["seed"] == settings["runs"][0]["seed"]
             policy = {"id": f"{run['method']}@{update}/{run['seed']}", "label": label, "main": main}
             found.append(policy | {"seed": run["seed"]})
     return found

@@ -48,7 +48,7 @@ def draw(block: SubFigure, questions: pd.DataFrame, scores: pd.DataFrame, curves
         axes.axvspan(as_is.low, as_is.high, color=BLACK, alpha=0.12, linewidth=0)
         axes.axvline(as_is.value, color=BLACK, linewidth=1)
         note(axes, "rule", "as it is", RULE, [as_is.low, as_is.high], [])
-        note(axes, "rule", "", RULE, [as_is.value], [])
+        note(axes, "rule", "", {**RULE, "color": BLACK, "linestyle": "-"}, [as_is.value], [])
         axes.axvline(claim.null, color=GREY, linewidth=0.7, linestyle=":")
         note(axes, "rule", "null", RULE, [claim.null], [])
         for _, row in rows.iterrows():
@@ -72,7 +72,7 @@ def draw(block: SubFigure, questions: pd.DataFrame, scores: pd.DataFrame, curves
 def main() -> None:
     """Draw the claims under their controls."""
     job = read_job(__doc__, ["questions", "scores", "curves"], FIGURE)
-    footer = f"black: as it is; red: under the control; dotted: null; {plotting.seeds_text(job.settings)}"
+    footer = f"black: as it is; orange: under the control; dotted: null; {plotting.seeds_text(job.settings)}"
     controls = job.settings["controls"].values()
     claims = {claim.name for control in controls for claim in touched(control)}
     height = 0.6 + math.ceil(len(claims) / COLUMNS) * (0.45 + 0.24 * len(controls))

@@ -10,6 +10,10 @@ from prerl.publishing.inputs import TABLE, read_job
 from prerl.publishing.verdicts import verdict
 
 EXCESS = "own x − another problem's x"
+HEADERS = {
+    "inner_mean": "inner product (mean log-probs)", "negative_percent": "negative (%)",
+    "inner_sum": "inner product (summed log-probs)",
+}  # fmt: skip
 NOTE = (
     "Cosine and inner product (of log-probs averaged over tokens, and summed) of ∇log P(y) with ∇log P(y|·), means "
     "over rollouts; brackets: bootstrap over questions. Excess: paired by rollout (docs/claims.md, alignment_excess)."
@@ -67,8 +71,8 @@ def main() -> None:
         ]
     form = table.drop(columns=["low", "high"])
     place = list(form.columns).index("cosine") + 1
-    form.insert(place, "questions", [tables.bracket(*pair) for pair in table[["low", "high"]].to_numpy()])
-    tables.write(job, table, notes, form)
+    form.insert(place, "bootstrap, questions", [tables.bracket(*pair) for pair in table[["low", "high"]].to_numpy()])
+    tables.write(job, table, notes, form.rename(columns=HEADERS))
 
 
 if __name__ == "__main__":

@@ -31,18 +31,24 @@ def grader_cells(rows: pd.DataFrame, settings: dict) -> dict:
 
 
 def build(questions: dict[str, pd.DataFrame], contrasts: dict[str, pd.DataFrame], settings: dict) -> pd.DataFrame:
-    """One row per model, method (at the end of its run) and benchmark."""
+    """One row per model, policy (a method at the end of its run, or at an earlier evaluated update) and benchmark."""
     table = []
     for model in settings["models"]:
+        answers = questions[model]
         for method in (BASE, *settings["methods"]):
-            update = results.end_update(settings, method)
-            for benchmark, names in tables.benchmark_sets(settings, with_ood=True).items():
-                rows = results.evaluated(questions[model], settings, method, update, names)
-                cells = {"model": model, "method": label(settings, method), "update": update}
-                cells |= {"benchmark": benchmark} | tables.accuracy_cells(rows, settings) | grader_cells(rows, settings)
-                if method != REFERENCE and REFERENCE in settings["methods"]:
-                    cells |= tables.difference_cells(contrasts[model], settings, method, REFERENCE, benchmark)
-                table.append(cells | tables.paper_cells(model, method, benchmark))
+            end = results.end_update(settings, method)
+            for update in sorted({end, *answers.loc[answers["method"] == method, "update"]}):
+                name = label(settings, method) + ("" if update == end else f" @{update}")
+                for benchmark, names in tables.benchmark_sets(settings, with_ood=True).items():
+                    rows = results.evaluated(answers, settings, method, update, names)
+                    cells = {"model": model, "method": name, "update": update, "benchmark": benchmark}
+                    cells |= tables.accuracy_cells(rows, settings) | grader_cells(rows, settings)
+                    cells["tokens"] = float(results.response_tokens(rows).mean())
+                    if update == end:
+                        if method != REFERENCE and REFERENCE in settings["methods"]:
+                            cells |= tables.difference_cells(contrasts[model], settings, method, REFERENCE, benchmark)
+                        cells |= tables.paper_cells(model, method, benchmark)
+                    table.append(cells)
     return tables.frame(table)
 
 

@@ -157,6 +157,11 @@ def test_a_link_to_a_question_shows_it(opened):
     assert 0 <= opened.evaluate("document.querySelector('#rollout').getBoundingClientRect().top") < 450
 
 
+@pytest.mark.parametrize("opened", [(1280, "light", "#rollouts/miniature/chain3/99")], indirect=True)
+def test_a_link_to_no_question_says_so(opened):
+    expect(opened.locator("#rollout")).to_have_text("There is no question 100 in chain3: it has 8")
+
+
 @pytest.mark.parametrize("opened", [(390, "light", "")], indirect=True)
 def test_a_phone_shows_our_value_of_each_claim(opened):
     ours = opened.locator("#claim-transitions td").nth(1)
@@ -177,6 +182,7 @@ def test_the_filter_by_outcomes_and_the_search(opened):
     for outcome in ("right", "sometimes", "truncated"):
         opened.locator("#second-outcome").select_option(outcome)
         expect(count).to_have_text("0 of 8 questions")
+    expect(opened.locator("#rollout")).to_have_text("No question fits.")
     opened.locator("#second-outcome").select_option("")
     opened.locator("#first-outcome").select_option("")
     opened.locator("#rollout-search").fill("HREF")

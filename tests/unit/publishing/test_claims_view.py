@@ -111,14 +111,28 @@ def test_entries_by_hand():
 def test_a_claim_under_controls_by_hand():
     numbers = {
         f"{name}{end}": str(value)
-        for name, value in (("under", -1.87), ("change", 0.5))
+        for name, value in (("as_is", 2), ("under", -1.87), ("change", 0.5))
         for end in ("", "_low", "_high")
     }
     rows = [{"control": name, "claim": "main_4b", "verdict": "differs", **numbers} for name in ("shuffled", "other")]
     under = under_controls(rows, {"shuffled": "rewards in random order"})
     assert [one.label for one in under["main_4b"]] == ["rewards in random order", "other"]
+    assert under["main_4b"][0].as_is == "2.00 [2.00, 2.00]"
     assert under["main_4b"][0].value == "−1.87 [−1.87, −1.87]" and under["main_4b"][0].change == "0.500 [0.500, 0.500]"
     assert entries(ROWS, "", CONTRACTS, SHOWN, 0.95, under)[0].controls == under["main_4b"]
+
+
+def test_what_stands_beside_a_verdict():
+    """t [−3.63, 0.19] holds the null, the median's [−4.34, −0.77] does not."""
+    values = row("passk", -1.72, -3.63, 0.19, "cannot tell") | {"median": "-0.8", "smallest_effect": "2.59"}
+    values |= {"median_low": "-4.34", "median_high": "-0.77", "crossed_low": "-4", "crossed_high": "1"}
+    (found,) = entries([values], "", CONTRACTS, SHOWN, 0.95)
+    assert found.beside == [
+        "crossed t, seeds and questions [−4.00, 1.00]",
+        "smallest effect seen with 80 % power 2.59",
+        "median −0.800 [−4.34, −0.770]; it and the t interval disagree about the null",
+    ]
+    assert found.needed is not None and found.settle.startswith(f"About {found.needed} seeds")
 
 
 def test_the_page_rounds_as_the_table_does():

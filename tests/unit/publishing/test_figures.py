@@ -184,6 +184,8 @@ def test_main_table_by_hand(study, smoke, tmp_path):
     assert cells["GRPO", "mean"]["vs_grpo"] == ""
     assert float(cells["DSRL, S = 40", "mean"]["accuracy"]) == pytest.approx(56.25)
     assert {row["benchmark"] for row in rows} == {"mean", *synthetic.MAIN, *synthetic.OOD}
+    early = cells["NSR-PreRL @20", "mean"]  # evaluated before its end: without a difference
+    assert (float(early["accuracy"]), float(early["tokens"]), early["vs_grpo"]) == (31.25, 30.0, "")
     one_seed = rows_of(run("table_main", smoke, tmp_path)[0])
     assert one_seed[0]["t_low"] == "nan"
 
@@ -219,6 +221,13 @@ def test_every_panel_has_title_axes_and_values(target, drawn):
     panels = json.loads(drawn(target)[3].read_text())["panels"]
     assert len({panel["title"] for panel in panels}) == len(panels) > 1
     assert all(panel["series"] and panel["title"] for panel in panels)
+
+
+def test_single_updates_stand_behind_smoothed_ones(drawn):
+    panels = json.loads(drawn("figure_dynamics")[3].read_text())["panels"]
+    grpo = next(series for series in panels[0]["series"] if series["name"] == "GRPO")
+    raw = pd.DataFrame({0: grpo["raw"]})
+    assert grpo["y"] == pytest.approx(plotting.smoothed(raw)[0].tolist(), rel=1e-4) and grpo["raw"] != grpo["y"]
 
 
 def test_log_probs_are_smoothed_over_five_updates():

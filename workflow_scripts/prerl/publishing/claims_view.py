@@ -16,15 +16,19 @@ from prerl.publishing.contract import Code, Contract, Shown
 from prerl.publishing.verdicts import CANNOT_TELL, NO_VERDICT, no_interval
 
 MARKS = {"agrees": "✓", "differs": "✗", CANNOT_TELL: "?", "not tested": "–", NO_VERDICT: "·"}
-OVER_QUESTIONS = {ALIGNMENT_EXCESS.name}
+OVER_QUESTIONS = OURS = {ALIGNMENT_EXCESS.name}
 STATED = {claim.name: claim.stated for claim in CLAIMS}
 
 
 @dataclass(frozen=True)
 class UnderControl:
-    """A claim under a control: what is different, the value and the paired change with their intervals, the verdict."""
+    """A claim under a control: what is different, the value and the paired change with their intervals, the verdict.
+
+    as_is: the claim on the seeds of the controls.
+    """
 
     label: str
+    as_is: str
     value: str
     change: str
     verdict: str
@@ -54,11 +58,18 @@ class Entry:
     code: list[Code]
     shown_in: str
     controls: list[UnderControl]
+    beside: list[str]
 
     @property
     def over(self) -> str:
         """What the interval is over."""
         return "questions" if self.name in OVER_QUESTIONS else "seeds"
+
+    @property
+    def needed(self) -> int | None:
+        """Seeds in all that would settle it."""
+        found = re.search(r"^About ([\d,]+) seeds", self.settle)
+        return int(found[1].replace(",", "")) if found else None
 
     @property
     def mark(self) -> str:
@@ -134,8 +145,33 @@ def under_controls(rows: Sequence[Mapping[str, str]], labels: Mapping[str, str])
     found: dict[str, list[UnderControl]] = {}
     for row in rows:
         label = labels.get(row["control"], row["control"])
-        control = UnderControl(label, interval(row, "under"), interval(row, "change"), row["verdict"])
+        as_is, value, change = (interval(row, name) for name in ("as_is", "under", "change"))
+        control = UnderControl(label, as_is, value, change, row["verdict"])
         found.setdefault(row["claim"], []).append(control)
+    return found
+
+
+BESIDE = {"hierarchical": "hierarchical bootstrap, seeds and questions", "crossed": "crossed t, seeds and questions"}
+
+
+def _beside(row: Mapping[str, str], contract: Contract | None) -> list[str]:
+    """What table_claims has beside the verdict and decides nothing."""
+
+    def bounds(name: str) -> list[float]:
+        return [float(row[f"{name}_{end}"]) for end in ("low", "high") if row.get(f"{name}_{end}")]
+
+    def text(pair: Sequence[float]) -> str:
+        return f"[{', '.join(map(digits, pair))}]"
+
+    found = [f"{words} {text(pair)}" for name, words in BESIDE.items() if (pair := bounds(name))]
+    if row.get("smallest_effect"):
+        found.append(f"smallest effect seen with 80 % power {digits(float(row['smallest_effect']))}")
+    if (pair := bounds("median")) and contract:
+        apart = (pair[0] > contract.null or pair[1] < contract.null) != (
+            float(row["ci_low"]) > contract.null or float(row["ci_high"]) < contract.null
+        )
+        odd = "; it and the t interval disagree about the null" if apart else ""
+        found.append(f"median {digits(float(row['median']))} {text(pair)}{odd}")
     return found
 
 
@@ -180,18 +216,24 @@ def entries(
                 code=place.code,
                 shown_in=place.target,
                 controls=(controls or {}).get(name, []),
+                beside=_beside(row, contract),
             )
         )
     return found
+
+
+def _number(claims: Sequence[Entry]) -> str:
+    own = sum(claim.name in OURS for claim in claims)
+    return f"{len(claims)} claims" + (", one of them a test of ours," if own else "")
 
 
 def in_one_sentence(claims: Sequence[Entry]) -> str:
     """'Of 16 claims 3 agree, 7 differ, …'; where there are no verdicts, that."""
     counts = Counter(claim.verdict for claim in claims)
     if counts[NO_VERDICT]:
-        return f"Of {len(claims)} claims {counts[NO_VERDICT]} have a value here. This scale gives no verdicts."
+        return f"Of {_number(claims)} {counts[NO_VERDICT]} have a value here. This scale gives no verdicts."
     return (
-        f"Of {len(claims)} claims {counts['agrees']} agree, {counts['differs']} differ, {counts[CANNOT_TELL]} are "
+        f"Of {_number(claims)} {counts['agrees']} agree, {counts['differs']} differ, {counts[CANNOT_TELL]} are "
         f"undecided (“cannot tell”) and {counts['not tested']} are not tested."
     )
 

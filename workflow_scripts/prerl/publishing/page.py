@@ -26,9 +26,11 @@ from markupsafe import Markup
 
 from prerl.config.scales import read_config, read_files
 from prerl.core.errors import UserError
+from prerl.core.provenance import described_commit
 from prerl.publishing import claims_view, contract, settings_view
 from prerl.publishing.browser import write_call
 from prerl.publishing.labels import QUANTITIES, distinct_styles, label
+from prerl.publishing.provenance import seeds_text
 from prerl.publishing.series import over_seeds, series_of
 
 TEMPLATE = Path(__file__).with_name("template")
@@ -79,6 +81,7 @@ class Run:
     results: Path
     scale: str
     study: str
+    seeds: str
 
     def command(self, target: str) -> str:
         """Redoes the target."""
@@ -96,7 +99,8 @@ def controls_of(run: Run) -> Run | None:
         folder = run.results if name == run.scale else run.results.parent / name
         if (folder / "tables/table_controls.csv").is_file():
             seeds = read_config(files | {"scale": name})["seeds"]
-            return run if name == run.scale else Run(folder, name, f"{len(seeds)} seeds ({', '.join(map(str, seeds))})")
+            study = f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), a base model each; n: ``table_controls``"
+            return run if name == run.scale else Run(folder, name, study, f"seeds {seeds_text(seeds)}")
     return None
 
 
@@ -197,7 +201,7 @@ def write_training(folder: Path, curves: Mapping[str, pd.DataFrame], settings: d
                         )
                         | {"first": method in SHOWN_FIRST}
                     )  # fmt: skip
-            panel = {"title": title, "x": "Update", "y": "", "log_x": False, "ticks": None, "series": series}
+            panel = {"title": title, "x": "Update", "y": title, "log_x": False, "ticks": None, "series": series}
             write_call(folder / model / f"{number:03d}.js", f"training/{model}/{number:03d}", panel)
             index.setdefault(model, []).append({"file": f"{number:03d}", "title": title, "group": kind})
     return index
@@ -328,7 +332,7 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
     if not (results / "tables/table_claims.csv").is_file():
         raise UserError(f"{results}/tables/table_claims.csv is missing: make it first, snakemake table_claims")
     settings, sources = facts["settings"], contract.sources(contract.MAP_PAGE.read_text(encoding="utf-8"))
-    run = Run(results, settings["scale"], facts["study"])
+    run = Run(results, settings["scale"], facts["study"], f"seeds {seeds_text(settings['seeds'])}")
     controls = controls_of(run)
     found = claims(results, settings["confidence"], controls)
     shown, printed = figures(run, sources, results), tables(run, sources, results)
@@ -347,6 +351,8 @@ def render(results: Path, facts: Mapping) -> tuple[str, str]:
         tables=printed,
         controls=controls,
         answers=facts["answers"],
+        commit=described_commit(contract.ROOT),
+        validation=settings["validation_benchmarks"],
         code={name: contract.code_of(" ".join(f"`{one}`" for one in places)) for name, places in CODE.items()},
         curves=[file.relative_to(results).as_posix() for file in sorted(results.glob("*/curves.parquet"))],
         provenance=facts["provenance"],

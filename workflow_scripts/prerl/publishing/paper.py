@@ -62,7 +62,7 @@ def _gain(model: str) -> Stated:
 
 def _space() -> Stated:
     dsrl, other = MEANS["qwen3-4b"]["dsrl"], MEANS["qwen3-4b"]["nsr_rl_warmup"]
-    says = "It matters that the warm-up is in P(y): the same negative samples pushed away in P(y|x) are a worse start."
+    says = "The space of the warm-up matters: pushing the same kind of samples away in P(y|x) is a worse start."
     return Stated(says, f"{dsrl - other:+.2f} ({dsrl} − {other})", GRADE, round(dsrl - other, 2))
 
 
@@ -83,8 +83,8 @@ CLAIMS = {
         COSINE,
     ),
     "alignment_excess": Stated(
-        "The alignment is about the problem at hand: more with the own x than with another problem's. (Our test: the "
-        "paper has no such control, but its reading needs it.)",
+        "The alignment is about the problem at hand: it is closer with its own x than with another problem's. (Our "
+        "test: the paper has no such control, but its reading needs it.)",
         "",
         GRADE,
     ),
@@ -105,7 +105,7 @@ CLAIMS = {
     ),
     "prerl_collapse": Stated("PreRL on all samples keeps up with RL at first, then collapses.", "", GRADE),
     "psr_degrades": Stated("In P(y), learning from right answers alone makes the model worse.", "", GRADE),
-    "nsr_long": Stated("Too much NSR-PreRL makes answers over-long.", "", GRADE),
+    "nsr_long": Stated("Too much NSR-PreRL makes answers too long.", "", GRADE),
     "main_4b": _gain("qwen3-4b"),
     "main_8b": _gain("qwen3-8b"),
     "warmup_space": _space(),
@@ -118,7 +118,7 @@ CLAIMS = {
     "warmup_steps": Stated("A warm-up of 10 to 25 updates is best; shorter and longer ones lose.", "", GRADE),
     "ood": _out_of_distribution(),
     "passk": Stated("DSRL's pass@K is at least GRPO's, whatever K.", "", "C"),
-    "solved": Stated("More problems are solved by every sample already during the warm-up.", "", GRADE),
+    "solved": Stated("Already during the warm-up, more problems have every sample right.", "", GRADE),
     "behaviours": Stated(
         "DSRL raises the ceiling of subgoal setting, enumeration, verification and backtracking.", "", GRADE
     ),

@@ -95,15 +95,17 @@ def band(
         return
     at = pd.Series(list(table.index if x is None else x), index=table.index).loc[summary.index].to_numpy(dtype=float)
     color, shown = style["color"], table.loc[summary.index]
-    if smooth:
-        axes.plot(at, raw.loc[summary.index].mean(axis=1), color=color, linewidth=0.5, alpha=0.3)
+    single = raw.loc[summary.index].mean(axis=1) if smooth else None
+    if single is not None:
+        axes.plot(at, single, color=color, linewidth=0.5, alpha=0.3)
     elif table.shape[1] <= MANY_SEEDS:
         axes.plot(at, shown.to_numpy(dtype=float), color=color, linewidth=0.4, alpha=0.35)
     axes.fill_between(at, summary["low"], summary["high"], color=color, alpha=0.16, linewidth=0)
     every = max(1, len(at) // 8)
     axes.plot(at, summary["mean"], label=label, markevery=every, markeredgewidth=0.9, **style)
     seeds = {str(seed): shown[seed] for seed in shown}
-    note(axes, "line", label, style, at, summary["mean"], low=summary["low"], high=summary["high"], seeds=seeds)
+    low, high = summary["low"], summary["high"]
+    note(axes, "line", label, style, at, summary["mean"], low=low, high=high, raw=single, seeds=seeds)
 
 
 def mean_point(

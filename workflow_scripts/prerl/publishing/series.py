@@ -59,18 +59,19 @@ def series_of(
     *,
     low: Iterable | None = None,
     high: Iterable | None = None,
+    raw: Iterable | None = None,
     seeds: Mapping[str, Iterable] | None = None,
 ) -> dict:
     """A series as JSON. kind: line, points, dots (low, high: of x), steps (x: edges, one more than y),
     cells (low: counts), rule (x or y: where it crosses the panel; two of x: an area; two of both: a segment).
 
-    style: labels.line's; low, high: interval; seeds: values of y by seed.
+    style: labels.line's; low, high: interval; raw: y before it was smoothed; seeds: values of y by seed.
     """
     series: dict = {
         "kind": kind, "name": name, "color": style["color"], "dash": _dash(style["linestyle"]),
         "symbol": _symbol(style), "x": numbers(x), "y": numbers(y),
     }  # fmt: skip
-    for key, values in (("low", low), ("high", high)):
+    for key, values in (("low", low), ("high", high), ("raw", raw)):
         if values is not None:
             series[key] = numbers(values)
     if seeds is not None:

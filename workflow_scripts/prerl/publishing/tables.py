@@ -87,6 +87,8 @@ def reading_form(table: pd.DataFrame, settings: dict, references: Sequence[str])
         form["unscorable (% of answers)"] = table["unscorable"].map(number)
     if "reward" in table:
         form["mean reward"], form["t, seeds (reward)"] = table["reward"].map(number), brackets("reward_t")
+    if "tokens" in table:
+        form["tokens per answer"] = table["tokens"].map(number)
     for reference in references:
         if f"vs_{reference}" in table:
             name = label(settings, reference)

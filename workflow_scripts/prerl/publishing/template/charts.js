@@ -57,6 +57,7 @@ window.prerl = (() => {
     if (s.low && s.low.some((value) => value !== null)) {
       traces.push({ ...edge, y: s.low }, { ...edge, y: s.high, fill: "tonexty", fillcolor: faint(s.color, 0.16) });
     }
+    if (s.raw) traces.push({ ...edge, y: s.raw, line: { width: 0.8, color: faint(s.color, 0.45) } });
     for (const [seed, y] of Object.entries(withSeeds && s.seeds ? s.seeds : {})) {
       traces.push({ ...group, x: s.x, y, mode: "lines", line: { width: 0.8, color: faint(s.color, 0.6) },
         showlegend: false, hovertemplate: `%{x}: %{y}<extra>${plain(s.name)}, seed ${plain(seed)}</extra>` });
@@ -113,8 +114,9 @@ window.prerl = (() => {
         fillcolor: faint("#888888", 0.18), label: { text: plain(s.name), font: { size: 10 }, textposition: "top center" } };
     }
     const [at, axis] = s.x.length ? [s.x[0], "x"] : [s.y[0], "y"];
+    const dash = s.dash === "solid" ? "solid" : "dot";
     const end = axis === "x" ? { x0: at, x1: at, yref: "paper", y0: 0, y1: 1 } : { y0: at, y1: at, xref: "paper", x0: 0, x1: 1 };
-    return { type: "line", ...end, line: { color: ink("--soft"), dash: "dot", width: 1 },
+    return { type: "line", ...end, line: { color: color(s.color), dash, width: 1 },
       label: { text: plain(s.name), font: { size: 10 }, textangle: 0,
         ...(axis === "x" ? { textposition: "start" } : { textposition: "end", xanchor: "right", yanchor: "bottom" }) } };
   }
@@ -134,7 +136,7 @@ window.prerl = (() => {
     const axis = { gridcolor: ink("--line"), zerolinecolor: ink("--line"), automargin: true };
     return { font: { color: ink("--ink"), family: "system-ui, sans-serif", size: 12 }, paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 12, t: 30, b: 40 }, hovermode: "closest", height: panel.height || 300,
-      legend: { orientation: "h", y: 1.02, yanchor: "bottom" },
+      legend: { orientation: "h", y: 1.02, yanchor: "bottom" }, modebar: { orientation: "v" },
       xaxis: { ...axis, title: { text: plain(panel.x || "") }, type: panel.log_x ? "log" : "linear", ...range(panel.range_x, panel.log_x),
         ...(panel.log_x ? logarithmic(ofX) : {}),
         ...(panel.ticks ? { tickvals: panel.ticks.at, ticktext: panel.ticks.labels.map(plain) } : {}) },

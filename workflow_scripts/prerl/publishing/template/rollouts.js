@@ -126,7 +126,11 @@
     const { number, question } = current;
     const heading = element("h3", "", `${question.id} (${matches.indexOf(number) + 1 || "–"} of ${matches.length})`);
     const grid = element("div", "answers");
-    grid.append(...question.answers.filter((answer) => chosen.has(answer.policy)).map(card));
+    for (const policy of index.policies.filter((one) => chosen.has(one.id))) {
+      const column = element("div", "policy");
+      column.append(...question.answers.filter((answer) => answer.policy === policy.id).map(card));
+      grid.append(column);
+    }
     const steps = element("p", "controls");
     for (const [text, by] of [["previous (p)", -1], ["next (n)", 1]]) {
       const button = element("button", "", text);
@@ -143,6 +147,7 @@
   }
 
   async function show(number, answer) {
+    if (!index.questions[number]) throw new Error(`There is no question ${number + 1} in ${benchmark.value}: it has ${index.questions.length}`);
     const name = `${model.value}/${benchmark.value}/${String(number).padStart(5, "0")}`;
     const question = await prerl.load(name);
     current = { number, question };
@@ -188,7 +193,10 @@
 
   function narrow() { // to the first that fits, unless the one shown does
     filter();
-    if (matches.length && !matches.includes(current?.number)) go(matches[0]);
+    if (!matches.length) {
+      current = null;
+      shown.replaceChildren(element("p", "note", "No question fits."));
+    } else if (!matches.includes(current?.number)) go(matches[0]);
   }
 
   function policies() {

@@ -38,7 +38,7 @@
   }
 
   function number(value) {
-    return value === null || value === undefined ? "" : String(Number(value.toPrecision(4)));
+    return value === null || value === undefined ? "" : String(Number(value.toPrecision(4))).replace("-", "−");
   }
 
   function values() {
@@ -51,7 +51,7 @@
     for (const s of panel.series) {
       const index = s.x.findLastIndex((x) => x <= now);
       if (index < 0) continue;
-      const interval = s.low[index] === null ? "" : `${number(s.low[index])} to ${number(s.high[index])}`;
+      const interval = s.low[index] === null ? "" : `[${number(s.low[index])}, ${number(s.high[index])}]`;
       const ofSeeds = names.map((name) => number(s.seeds[name]?.[index]));
       body.append(row([s.name, String(s.x[index]), number(s.y[index]), interval, ...ofSeeds], "td"));
     }
@@ -86,9 +86,10 @@
 
   async function read() {
     panel = await prerl.load(`training/${model.value}/${quantity.value}`);
+    const before = update.value, atEnd = before === update.max; // the slider starts at its end
     update.max = Math.max(...panel.series.flatMap((s) => s.x));
     update.min = Math.min(...panel.series.flatMap((s) => s.x));
-    update.value = update.max;
+    update.value = atEnd ? update.max : before;
     methods();
     values();
   }
