@@ -70,3 +70,17 @@ def test_another_number_of_answers_makes_them_again_and_trains_nothing(smoke_run
     assert plan.returncode == 0 and "browse_rollouts" in plan.stdout
     assert not {"train_policy", "measure_answers"} & set(re.findall(r"\w+", plan.stdout))  # the weights may be gone
     (smoke_run / "fewer.yaml").unlink()
+
+
+def test_answers_of_others_make_the_page_again_and_nothing_else(smoke_run, results):
+    def planned():
+        plan = snakemake(smoke_run, "-n", "--config", "scale=smoke")
+        return set(re.findall(r"^(?:local)?rule (\w+):", plan.stdout, re.M))
+
+    assert planned() == set()
+    others = results / "external/answers.md"
+    others.parent.mkdir()
+    others.write_text("| benchmark |\n|---|\n")
+    assert planned() == {"all", "page"}
+    others.unlink()
+    others.parent.rmdir()
