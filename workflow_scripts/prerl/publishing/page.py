@@ -120,7 +120,7 @@ def figures(run: Run, sources: Mapping[str, contract.Source], top: Path) -> list
                 "picture": "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode(),
                 "panels": json.loads(values.read_text(encoding="utf-8"))["panels"] if values.is_file() else None,
                 "files": {name.name: Path(os.path.relpath(name, top)).as_posix() for name in beside},
-                "shows": _inline(source.shows) if source else "",
+                "shows": _inline(source.shows.removeprefix("– ")) if source else "",
                 "code": source.code if source else [],
             }
         )
