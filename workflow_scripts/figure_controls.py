@@ -47,10 +47,10 @@ def draw(block: SubFigure, questions: pd.DataFrame, scores: pd.DataFrame, curves
         as_is = as_is_of(table, claim.name)
         axes.axvspan(as_is.low, as_is.high, color=BLACK, alpha=0.12, linewidth=0)
         axes.axvline(as_is.value, color=BLACK, linewidth=1)
-        note(axes, "rule", "as it is", RULE, [as_is.low, as_is.high], [])
+        note(axes, "rule", "", RULE, [as_is.low, as_is.high], [])  # the caption names them: no room between the rows
         note(axes, "rule", "", {**RULE, "color": BLACK, "linestyle": "-"}, [as_is.value], [])
         axes.axvline(claim.null, color=GREY, linewidth=0.7, linestyle=":")
-        note(axes, "rule", "null", RULE, [claim.null], [])
+        note(axes, "rule", "", RULE, [claim.null], [])
         for _, row in rows.iterrows():
             place = names.index(row["control"])
             bars = [[row["under"] - row["under_low"]], [row["under_high"] - row["under"]]]
