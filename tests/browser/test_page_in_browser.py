@@ -206,6 +206,25 @@ def test_thoughts_are_named_and_tokens_coloured(opened):
     assert opened.locator("#measure-key span").all_inner_texts() == ["> 0.1", "> 1", "> 3"] * 2
 
 
+def test_log_probs_of_a_token_without_a_pointer_to_hover(opened):
+    rollouts(opened)
+    text = opened.locator(".answer").nth(1).locator(".text")
+    tokens = text.locator("[title]").all()
+    reading, told = opened.locator(".reading"), lambda token: f"{json.dumps(token.text_content())}: log P(y|x) "
+    expect(reading).to_be_hidden()
+    text.focus()
+    opened.keyboard.press("ArrowRight")
+    expect(reading).to_have_text(told(tokens[0]) + "-1.5")
+    opened.keyboard.press("ArrowRight")
+    expect(reading).to_contain_text(told(tokens[1]))
+    opened.keyboard.press("ArrowLeft")
+    opened.keyboard.press("ArrowLeft")  # from the first to the last
+    expect(reading).to_contain_text(told(tokens[-1]))
+    tokens[0].click()
+    expect(reading).to_have_text(told(tokens[0]) + "-1.5")
+    assert opened.locator(".here").count() == 1
+
+
 def test_the_slider_shows_the_values_of_an_update(opened):
     opened.locator("#training").scroll_into_view_if_needed()
     row = opened.locator("#training-values tbody tr", has_text="GRPO").first

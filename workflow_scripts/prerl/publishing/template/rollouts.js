@@ -66,6 +66,9 @@
 
   function textOf(answer) {
     const text = element("div", "text");
+    text.tabIndex = 0; // it scrolls, and its tokens are read by arrow keys
+    text.setAttribute("role", "group");
+    text.setAttribute("aria-label", "answer; arrow keys read its tokens' log-probs");
     const thoughts = [...answer.thoughts]; // apart: a token with a blank line, at least, is between two
     const apart = answer.tokens.length <= MOST_TOKENS; // more elements than that would hold up the browser
     let into = text;
@@ -121,6 +124,19 @@
     return box;
   }
 
+  function read(token) { // below the answers, for those without a pointer to hover
+    shown.querySelector(".here")?.classList.remove("here");
+    token.classList.add("here");
+    token.scrollIntoView({ block: "nearest", behavior: "instant" });
+    shown.querySelector(".reading").textContent = `${JSON.stringify(token.textContent)}: ${token.title}`;
+  }
+
+  function readNext(text, by) {
+    const tokens = [...text.querySelectorAll("[title]")];
+    const next = tokens[tokens.findIndex((token) => token.classList.contains("here")) + by] ?? tokens.at(by > 0 ? 0 : -1);
+    if (next) read(next);
+  }
+
   function render() {
     if (!current) return;
     const { number, question } = current;
@@ -139,7 +155,7 @@
       steps.append(button);
     }
     shown.replaceChildren(heading, steps, element("div", "text", question.problem),
-      element("p", "", `Answer: ${question.answer}`), grid);
+      element("p", "", `Answer: ${question.answer}`), grid, element("p", "reading"));
     for (const link of list.querySelectorAll("a")) {
       if (Number(link.dataset.number) === number) link.setAttribute("aria-current", "true");
       else link.removeAttribute("aria-current");
@@ -260,6 +276,16 @@
     const typing = event.target.closest?.("input, select, textarea");
     if (typing || event.ctrlKey || event.metaKey || event.altKey || !index) return;
     if (event.key === "n" || event.key === "p") step(event.key === "n" ? 1 : -1);
+  });
+  shown.addEventListener("click", (event) => {
+    const token = event.target.closest(".answer .text [title]");
+    if (token) read(token);
+  });
+  shown.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by || event.altKey || !event.target.matches(".answer .text")) return;
+    event.preventDefault();
+    readNext(event.target, by);
   });
   if (!follow()) {
     const seen = new IntersectionObserver((entries) => {
