@@ -95,7 +95,7 @@ def dots(axes: Axes, intervals: dict[str, Interval], color: str) -> None:
         axes.errorbar([mean], [-place], xerr=bars, color=color, marker="o", markersize=3.5, elinewidth=1)
         note(axes, "dots", name, style, [mean], [-place], low=[low], high=[high])
         at = ("axes fraction", "data")
-        axes.annotate(f"{name}: {mean:.2f}", (0.01, -place), xycoords=at, va="center", fontsize=6.5)
+        axes.annotate(f"{name}: {mean:.3f}".replace("-", "−"), (0.01, -place), xycoords=at, va="center", fontsize=6.5)
     ends = [end for _, *bounds in intervals.values() for end in bounds if math.isfinite(end)]
     low, high = min(0, *ends), max(0, *ends)
     axes.set_xlim(low - 0.7 * (high - low), high + 0.05 * (high - low))
