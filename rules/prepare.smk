@@ -70,6 +70,7 @@ rule prepare_miniature_data:
         f"{R}/benchmarks/prepare_miniature_data/{{set}}.tsv"
     wildcard_constraints:
         set=any_of(sets_of("generated", "sums")),
+    priority: priority_of("prepare_miniature_data")
     conda:
         "../envs/train.yaml"
     shell:
@@ -97,6 +98,7 @@ rule download_model:
         f"{R}/benchmarks/download_model/{{model}}.tsv"
     wildcard_constraints:
         model=any_of(name for name, model in SCALE["models"].items() if "hub" in model),
+    priority: priority_of("download_model")
     shell:
         "PRERL_LOG={log} HF_HUB_OFFLINE=$USERS_HF_HUB_OFFLINE HF_HUB_DISABLE_TELEMETRY=1 python workflow_scripts/download_model.py"
         " --revision {params.revision} --settings {params.settings:q} --state {params.state} --manifest {output} > {log} 2>&1"
@@ -133,6 +135,7 @@ rule import_model:
         f"{R}/benchmarks/import_model/{{model}}.tsv"
     wildcard_constraints:
         model=any_of(name for name, model in SCALE["models"].items() if set(IMPORTED) & set(model)),
+    priority: priority_of("import_model")
     shell:
         "PRERL_LOG={log} python workflow_scripts/import_model.py --source {params.source:q} --settings {params.settings:q}"
         " --state {params.state} --manifest {output} > {log} 2>&1"
@@ -156,6 +159,7 @@ rule download_data:
         f"{R}/benchmarks/download_data/{{set}}.tsv"
     wildcard_constraints:
         set=any_of(sets_of("file")),
+    priority: priority_of("download_data")
     shell:
         "PRERL_LOG={log} python workflow_scripts/download_data.py --source {params.source:q} --sha256 {params.sha256}"
         " --state {params.state} --file {output} > {log} 2>&1"
@@ -175,6 +179,7 @@ rule download_ood:
         f"{R}/benchmarks/download_ood/{{task}}.tsv"
     wildcard_constraints:
         task=any_of(name for name, task in SCALE["ood"]["tasks"].items() if "dataset" in task),
+    priority: priority_of("download_ood")
     shell:
         "PRERL_LOG={log} HF_HUB_OFFLINE=${{USERS_HF_HUB_OFFLINE:-}} HF_HUB_DISABLE_TELEMETRY=1 python {input.code[0]}"
         " --settings {params.settings:q} --state {params.state} --manifest {output} > {log} 2>&1"
@@ -199,6 +204,7 @@ rule prepare_data:
         f"{R}/benchmarks/prepare_data/{{set}}.tsv"
     wildcard_constraints:
         set=any_of(sets_of("file")),
+    priority: priority_of("prepare_data")
     shell:
         "PRERL_LOG={log} python {input.code[0]} --settings {params.settings:q} --file {input.file} --problems {output} > {log} 2>&1"
 
@@ -223,6 +229,7 @@ rule prepare_own_data:
         f"{R}/benchmarks/prepare_own_data/{{set}}.tsv"
     wildcard_constraints:
         set=any_of(sets_of("own")),
+    priority: priority_of("prepare_own_data")
     shell:
         "PRERL_LOG={log} python {input.code[0]} --settings {params.settings:q} --path {params.path:q}"
         " --problems {output.problems} --manifest {output.manifest} > {log} 2>&1"

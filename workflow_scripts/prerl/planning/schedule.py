@@ -18,22 +18,35 @@ PRIORITIES = {
     "reincarnate_policy": 1,
 }
 
+SHARED = {  # what jobs of all seeds wait for: short, and until it is there no policy is evaluated and released
+    "download_model",
+    "import_model",
+    "download_data",
+    "download_ood",
+    "prepare_data",
+    "prepare_own_data",
+    "prepare_miniature_data",
+}
+
 
 def priority(rule: str, wildcards: Mapping[str, str], block: Mapping, methods: Mapping[str, Method]) -> int:
     """Snakemake's priority of a job: what frees the disk first.
 
-    Evaluating and releasing before training, continuing a run before beginning one; and, where the scale keeps no
-    checkpoints, one seed of a model after the other, as far as its jobs are ready.
+    What is SHARED before all else; evaluating and releasing before training, continuing a run before beginning one;
+    and, where the scale keeps no checkpoints, one seed of a model after the other, as far as its jobs are ready.
     """
+    groups = [(model, str(seed)) for model in block["models"] for seed in block["seeds"]]
+    step = 1 + max(PRIORITIES.values())
+    if rule in SHARED:
+        return step * (1 + len(groups))
     own = PRIORITIES.get(rule, 0)
     if rule == "train_policy" and methods[wildcards["method"]].parent is not None:
         own = 1
     if block["training"]["keep_checkpoints"] or not {"model", "seed"} <= wildcards.keys():
         return own
-    groups = [(model, str(seed)) for model in block["models"] for seed in block["seeds"]]
     group = wildcards["model"], wildcards["seed"]
     left = len(groups) - groups.index(group) if group in groups else 0  # seeds that more_seeds adds come last
-    return own + (1 + max(PRIORITIES.values())) * left
+    return own + step * left
 
 
 def elapsed(
