@@ -147,11 +147,11 @@ def test_the_state_of_samples_lies_outside_the_trainers(checkout):
     assert not any(s.startswith(t) for s in states["generate_samples"] for t in states["train_policy"])
 
 
-@pytest.mark.parametrize("target", [*FIGURES, *TABLES, "page", "report"])
-def test_each_target_has_its_name(checkout, target):
-    result = snakemake(checkout, "-n", "--quiet", "--", target)
+def test_each_target_has_its_name(checkout):
+    targets = {*FIGURES, *TABLES, "page", "report"}
+    result = snakemake(checkout, "-n", "--quiet", "--", *targets)
     assert result.returncode == 0, result.stdout
-    assert target in result.stdout
+    assert targets <= set(result.stdout.split())
 
 
 def test_an_unknown_scale_is_refused(checkout):

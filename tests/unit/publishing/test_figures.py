@@ -88,9 +88,9 @@ def test_figure_alignment_names_its_numbers_with_intervals(study, tmp_path, monk
     run("figure_alignment", study, tmp_path)
     panels = [axes for block in figures[0].subfigs or [figures[0]] for axes in block.axes]
     # the table's mean is over 5 seeds: 0.42 with the own x; the excess of all weights is 0.32, of half of them 0.16
-    assert [text.get_text() for text in panels[1].texts][0] == "own x: 0.42"
-    assert [text.get_text()[-4:] for text in panels[1].texts] == ["0.42", "0.10", "0.30", "0.30", "0.30", "0.03"]
-    assert [text.get_text() for text in panels[2].texts] == ["all: 0.32", "attention: 0.16"]
+    assert [text.get_text() for text in panels[1].texts][0] == "own x: 0.420"
+    assert [text.get_text()[-5:] for text in panels[1].texts] == ["0.420", "0.100", "0.300", "0.300", "0.300", "0.030"]
+    assert [text.get_text() for text in panels[2].texts] == ["all: 0.320", "attention: 0.160"]
     label = panels[3].get_xlabel()
     assert re.match(r"own x: 0\.42 \[0\.3\d*, 0\.[45]\d*\], 0 % negative\npaper \(B\): \+9\.23, 0 % negative", label)
     right, wrong = (line.get_text() for line in panels[4].get_legend().get_texts())
