@@ -4,7 +4,7 @@ import pandas as pd
 
 from prerl.core.errors import run_main
 from prerl.publishing import tables
-from prerl.publishing.alignment import ALL, NAMES, excess, over_questions, per_rollout
+from prerl.publishing.alignment import ALL, NAMES, excess, of_first_benchmark, over_questions, per_rollout
 from prerl.publishing.claims import ALIGNMENT_EXCESS
 from prerl.publishing.inputs import TABLE, read_job
 from prerl.publishing.verdicts import verdict
@@ -64,6 +64,7 @@ def main() -> None:
         notes += about_rollouts(model, rows)
     if settings["verdicts"]:
         whole = table[(table["compared with"] == EXCESS) & (table["weights"] == ALL)]
+        whole = of_first_benchmark(whole, settings)  # docs/claims.md: further benchmarks decide nothing
         notes += [
             f"alignment_excess, {row['model']}, {row['benchmark']}: "
             f"{verdict(row['low'], row['high'], ALIGNMENT_EXCESS.null, ALIGNMENT_EXCESS.side)}."

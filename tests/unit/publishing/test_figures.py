@@ -109,6 +109,21 @@ def test_table_alignment(study, tmp_path):
     assert "120 rollouts of 6 questions, 33.3 % right, 0 % truncated, 30 tokens" in text
 
 
+def test_a_further_benchmark_has_values_and_no_verdict(study, tmp_path):
+    files = dict(study.files)
+    for flag in ("alignment", "gradients"):
+        further = tmp_path / f"further.{flag}.parquet"
+        pd.read_parquet(files[flag][0]).assign(benchmark="chain9").to_parquet(further)
+        files[flag] = [*files[flag], further]
+    measured = [*study.config["alignment"], study.config["alignment"][0] | {"benchmark": "chain9"}]
+    both = synthetic.Study(study.config | {"alignment": measured}, files)
+    csv, markdown = run("table_alignment", both, tmp_path)
+    assert list(pd.read_csv(csv)["benchmark"].unique()) == ["chain3", "chain9"]
+    assert [line for line in markdown.read_text().splitlines() if line.startswith("alignment_excess")] == [
+        "alignment_excess, miniature, chain3: agrees."
+    ]
+
+
 @pytest.mark.parametrize("target", ["figure_warmup", "table_claims"])
 def test_script_runs_by_its_path_with_nothing_installed_and_writes_the_same_bytes(target, study, tmp_path):
     given, outputs = arguments(target, study, tmp_path)
