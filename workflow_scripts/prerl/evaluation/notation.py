@@ -37,6 +37,7 @@ def as_latex(text: str) -> str:
     '1000, \\frac{15}{90}, \\emptyset'
     """
     if not text.isascii():
+        text = re.sub(r"√\s*(\d+(?:\.\d+)?)", r"√{\1}", text)  # LaTeX's \sqrt takes one digit
         text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text.translate(_SIGNS))
     text = re.sub(r"\\varnothing(?![A-Za-z])", r"\\emptyset", text)
     for groups in (_GROUPED_DECIMALS, _GROUPED):
