@@ -73,7 +73,7 @@ def plain_as_latex(text: str) -> str:
     r"""`as_latex`, and in text without LaTeX commands also functions, pi, powers and numbers such as 1e-5.
 
     >>> plain_as_latex("-1 + exp(16)/sqrt(2*pi)**3")
-    '-1 + \\exp (16)/\\sqrt {2*\\pi }^{3}'
+    '-1 + \\exp (16)/\\sqrt {2*\\pi }^3'
     """
     latex = as_latex(text)
     if "\\" in text:
