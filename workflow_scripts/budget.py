@@ -15,7 +15,7 @@ from prerl.core.errors import run_main
 from prerl.core.files import read_table
 from prerl.planning.costs import JobCost, job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
-from prerl.planning.schedule import elapsed, priority
+from prerl.planning.schedule import elapsed
 from prerl.publishing.claims import CLAIMS
 
 CPU_SPEED = "cores as fast as those of docs/benchmarks.md"
@@ -222,8 +222,7 @@ def main() -> None:
         print(f"{prices}\n")
     seconds = [formula[job.key].wall_s * corrected.get(job.rule, (1.0, 0))[0] for job in left]
     costs = [formula[job.key] for job in left]
-    priorities = [priority(job.rule, job.wildcards, block, methods) for job in left]
-    end, gpus, peak_gib = elapsed(left, costs, seconds, settings["cores"], settings["jobs"] or len(left), priorities)
+    end, gpus, peak_gib = elapsed(left, costs, seconds, settings["cores"], settings["jobs"] or len(left))
     limit = f"{settings['jobs']} jobs" if settings["jobs"] else f"jobs of {settings['cores']} cores"
     needed = f", on up to {gpus} GPUs" if gpus else ""
     print(

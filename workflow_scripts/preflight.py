@@ -33,7 +33,7 @@ from prerl.planning.costs import job_cost
 from prerl.planning.dry_runs import PlannedJob, dry_run, planned_block, planned_jobs
 from prerl.planning.host_memory import check_host_memory, host_plans
 from prerl.planning.memory import check_memory, memory_plans
-from prerl.planning.schedule import elapsed, priority
+from prerl.planning.schedule import elapsed
 
 OK, LATER, FAULT = "ok", "later", "FAULT"
 REMEDY = (
@@ -58,8 +58,7 @@ def check_disk(
     """Room for what the remaining jobs, `jobs` of them on `cores` cores at a time, will hold, by formula."""
     methods = resolve_methods(block)
     costs = [job_cost(job.rule, job.wildcards, block, methods) for job in left]
-    priorities = [priority(job.rule, job.wildcards, block, methods) for job in left]
-    _, _, needed = elapsed(left, costs, [cost.wall_s for cost in costs], cores, jobs or len(left), priorities)
+    _, _, needed = elapsed(left, costs, [cost.wall_s for cost in costs], cores, jobs or len(left))
     place = next(folder for folder in (results, *results.absolute().parents) if folder.exists()).resolve()
     free = shutil.disk_usage(place).free / GIB
     said = f"{place} has {free:.0f} GiB free, the remaining jobs hold up to {needed:.0f} GiB at a time (formula)"

@@ -14,13 +14,13 @@ from prerl.core.errors import UserError
 from prerl.planning.gpus import choose_gpus
 
 RULE = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
-FIELD = re.compile(r"^    (input|output|benchmark|wildcards|resources): (.*)$")
+FIELD = re.compile(r"^    (input|output|benchmark|wildcards|priority|resources): (.*)$")
 NEXT_KEY = re.compile(r", (?=\w+=)")
 
 
 @dataclass
 class PlannedJob:
-    """One job: its rule, wildcards and resources by name, files."""
+    """One job: its rule, wildcards and resources by name, files, priority."""
 
     rule: str
     wildcards: dict[str, str] = field(default_factory=dict)
@@ -28,6 +28,7 @@ class PlannedJob:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     benchmark: str = ""
+    priority: int = 0
 
     @property
     def key(self) -> tuple[str, ...]:
@@ -47,6 +48,8 @@ def planned_jobs(dry_run: str) -> list[PlannedJob]:
                 setattr(jobs[-1], name, dict(part.split("=", 1) for part in NEXT_KEY.split(value)))
             elif name == "benchmark":
                 jobs[-1].benchmark = value
+            elif name == "priority":
+                jobs[-1].priority = int(value)
             else:
                 setattr(jobs[-1], f"{name}s", tuple(value.split(", ")))
     return jobs

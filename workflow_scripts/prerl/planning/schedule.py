@@ -55,19 +55,17 @@ def elapsed(
     seconds: list[float],
     cores: int,
     at_once: int,
-    priorities: list[int] | None = None,
 ) -> tuple[float, int, float]:
     """Seconds until the last job ends, most GPUs held and most GiB on disk.
 
     Each job starts when its inputs and enough cores are there, of several the one of highest priority. seconds: of each
-    job; at_once: most jobs at a time; priorities: see `priority`, by default all alike. A job takes the cores and GPUs
-    of the plan.
+    job; at_once: most jobs at a time. A job takes the cores, GPUs and priority of the plan.
     """
     producers = {path: index for index, job in enumerate(jobs) for path in job.outputs}
     waits_for = [{producers[path] for path in job.inputs if path in producers} for job in jobs]
     threads = [min(int(job.resources["cpus"]), cores) for job in jobs]
     gpus = [int(job.resources.get("gpu", 0)) for job in jobs]
-    waiting = sorted(range(len(jobs)), key=lambda index: -priorities[index] if priorities else 0)
+    waiting = sorted(range(len(jobs)), key=lambda index: -jobs[index].priority)
     running: list[tuple[float, int]] = []  # (end, job), a heap
     done: set[int] = set()
     now, most, disk_gib, peak_gib = 0.0, 0, 0.0, 0.0
