@@ -18,6 +18,9 @@ class Task:
         self.folder = folder
 
     def __call__(self, name: str) -> None:
+        end = time.monotonic() + 60
+        while name in ("fail", "bug", "die") and not self._sleeper_runs() and time.monotonic() < end:
+            time.sleep(0.01)
         if name == "fail":
             raise UserError("task 7: the disk of node 3 is full")
         if name == "bug":
@@ -31,3 +34,7 @@ class Task:
         (self.folder / f"worker{os.getpid()}").write_text(json.dumps(variables))
         while len(list(self.folder.glob("worker*"))) < 2:  # until the other worker has had a task too
             time.sleep(0.01)
+
+    def _sleeper_runs(self) -> bool:
+        sleeper = self.folder / "sleep"
+        return sleeper.exists() and sleeper.read_text() != ""

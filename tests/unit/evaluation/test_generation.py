@@ -107,7 +107,7 @@ def test_gpus_are_those_that_the_job_was_given(monkeypatch):
 def test_a_workers_failure_ends_all_at_once_with_its_message(tmp_path, fault, message):
     with pytest.raises(WorkerError, match=message):
         run_on_workers(["sleep", fault, "never"], Task(tmp_path), [{}, {}])
-    assert not alive(int((tmp_path / "sleep").read_text() or 0)) and not (tmp_path / "never").exists()
+    assert not alive(int((tmp_path / "sleep").read_text())) and not (tmp_path / "never").exists()
 
 
 def test_a_killed_job_leaves_no_worker(tmp_path):
